@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The adapter between libtenon and KVM: implements struct tenon_host_ops on a struct tenon_vm. What is not KVM's business (where
+ * trapped BAR accesses go, which GSI an INTx pin is wired to, where log lines go) the VMM fills in.
+ *
+ * Use: one struct tenon_vm_host per device; pass &tenon_vm_host_ops and the struct to tenon_device_open.
+ */
+#ifndef TENON_KVM_HOST_H
+#define TENON_KVM_HOST_H
+
+#include <tenon-kvm/vm.h>
+#include <tenon/host.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct tenon_vm_host {
+	struct tenon_vm *vm;
+	int intx_gsi[4]; /* GSI of INTA-INTD at this device's slot; < 0: not wired, INTx refused */
+	void (*bar_placed)(void *context, const struct tenon_bar_placement *placement);
+	void (*log)(void *context, enum tenon_log_level level, const char *message); /* may be NULL */
+	void *context;
+};
+
+extern const struct tenon_host_ops tenon_vm_host_ops;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

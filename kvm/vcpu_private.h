@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/* What the sources of kvm/ share about a vCPU. */
+#ifndef VCPU_PRIVATE_H
+#define VCPU_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <linux/kvm.h>
+
+#include <tenon-kvm/vcpu.h>
+
+#include "vm_private.h"
+
+/* Exits by kind, written by the vCPU's thread and read by any. */
+struct vcpu_counters {
+	_Atomic uint64_t port_reads, port_writes, memory_reads, memory_writes, kicks, halts, dirty_ring_full, other;
+};
+
+struct tenon_vcpu {
+	struct tenon_vm *vm;
+	struct tenon_vcpu *next_in_vm; /* under the VM's lock */
+	unsigned index;
+	int fd;
+	struct kvm_run *run;
+	struct tenon_vcpu_handlers handlers;
+	void *context;
+	struct vcpu_counters counters;
+
+	struct kvm_dirty_gfn *ring; /* NULL: dirty log. Under the VM's lock: */
+	uint32_t ring_next;
+
+	pthread_t thread;      /* of the controlling thread alone */
+	_Atomic int thread_id; /* 0: none to kick */
+
+	/*
+	 * What the vCPU's thread shall do and what it does, under `lock`; `changed` tells of either. `attention` is set
+	 * with every wish, so that the loop need take the lock only then.
+	 */
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	atomic_bool attention;
+	bool pause_wanted;
+	bool stop_wanted;
+	bool stopped_itself;
+	bool ring_full;
+	bool started; /* there is a thread */
+	bool running; /* it may be in the guest or in a handler */
+};
+
+/** Fails with -EBUSY when the vCPU runs and the caller is not one of its handlers. @param what is about to be done */
+int vcpu_check_idle(struct tenon_vcpu *vcpu, const char *what, struct tenon_error *err);
+
+/* vcpu_run.c: the loop of the vCPU's thread */
+void *vcpu_run_thread(void *vcpu);
+
+/* exits.c: answers the exit that KVM_RUN returned with. */
+enum vcpu_next {
+	VCPU_NEXT_RUN,      /* go on */
+	VCPU_NEXT_COMPLETE, /* go on; until KVM_RUN was entered again, the guest's instruction is half done */
+	VCPU_NEXT_RING,     /* go on once the dirty ring is collected */
+	VCPU_NEXT_STOP,     /* stop, for the reason set */
+};
+enum vcpu_next vcpu_answer_exit(struct tenon_vcpu *vcpu, enum tenon_vcpu_stop *why);
+
+/* failure.c: one line about why KVM cannot go on. @param result of KVM_RUN: 0 or -errno */
+void vcpu_describe_failure(struct tenon_vcpu *vcpu, int result, char *text, size_t capacity);
+
+/* msrs.c: @return 0, or the failure of the ioctl itself; *done is how many KVM took before the first that it refused */
+int vcpu_msrs_get(struct tenon_vcpu *vcpu, struct kvm_msr_entry *msrs, unsigned count, unsigned *done);
+int vcpu_msrs_set(struct tenon_vcpu *vcpu, const struct kvm_msr_entry *msrs, unsigned count, unsigned *done);
+
+static inline void vcpu_count(_Atomic uint64_t *counter)
+{
+	/* One writer: a load and a store are enough, and cheaper than a locked add on every exit. */
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/* From what a user typed (or the fd a caller passed) to one host device and its VFIO node. */
+#ifndef ADDRESS_H
+#define ADDRESS_H
+
+#include <stdbool.h>
+
+#include <tenon/error.h>
+
+#define ADDRESS_BDF_BYTES  16 /* "0000:3b:00.0" and room */
+#define ADDRESS_PATH_BYTES 64
+
+struct address {
+	char bdf[ADDRESS_BDF_BYTES];   /* normalised with its domain; "" when unknown (a passed fd without a path) */
+	char path[ADDRESS_PATH_BYTES]; /* /dev/vfio/devices/vfioN; "" when unknown */
+	const char *name;              /* what to call the device in messages: points into this struct */
+	char fallback_name[ADDRESS_PATH_BYTES];
+};
+
+/** Parses "[dddd:]bb:dd.f". @return false when the text is no BDF */
+bool address_parse_bdf(const char *text, char bdf[ADDRESS_BDF_BYTES]);
+
+/** Finds a device by BDF or by the path of its node. Refuses one that no VFIO driver holds, with the command that binds it. */
+int address_find(const char *text, struct address *out, struct tenon_error *err);
+
+/** Finds what an open fd is. Never fails: an unknown origin leaves bdf and path empty. */
+void address_of_fd(int fd, struct address *out);
+
+#endif

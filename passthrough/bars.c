@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Base address registers. Owns the BAR mappings of this process and what the guest sees of them; the MSI-X table's pages
+ * are never mapped, whatever the kernel would allow, because a guest that writes there writes the host's messages.
+ */
+#include <linux/pci_regs.h>
+#include <linux/vfio.h>
+#include <string.h>
+
+#include "bars.h"
+#include "device.h"
+#include "kernel.h"
+
+#define PAGE_BYTES         4096ull
+#define HUGE_ALIGNMENT_MAX (1ull << 30)
+
+/* Cuts [first, end) out of the mappable areas. */
+static void trap_range(struct transport_region *region, uint64_t first, uint64_t end)
+{
+	struct transport_area kept[TRANSPORT_AREAS_MAX];
+	unsigned count = 0;
+	for (unsigned i = 0; i < region->area_count; i++) {
+		uint64_t area_first = region->areas[i].offset, area_end = area_first + region->areas[i].size_bytes;
+		if (end <= area_first || first >= area_end) {
+			if (count < TRANSPORT_AREAS_MAX)
+				kept[count++] = region->areas[i];
+			continue;
+		}
+		if (first > area_first && count < TRANSPORT_AREAS_MAX)
+			kept[count++] = (struct transport_area){.offset = area_first, .size_bytes = first - area_first};
+		if (end < area_end && count < TRANSPORT_AREAS_MAX)
+			kept[count++] = (struct transport_area){.offset = end, .size_bytes = area_end - end};
+	}
+	memcpy(region->areas, kept, count * sizeof(kept[0]));
+	region->area_count = count;
+}
+
+/* Whole pages only: KVM and the MMU know no smaller unit. */
+static void trim_to_pages(struct transport_region *region)
+{
+	unsigned count = 0;
+	for (unsigned i = 0; i < region->area_count; i++) {
+		uint64_t first = (region->areas[i].offset + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1);
+		uint64_t end = (region->areas[i].offset + region->areas[i].size_bytes) & ~(PAGE_BYTES - 1);
+		if (first < end)
+			region->areas[count++] = (struct transport_area){.offset = first, .size_bytes = end - first};
+	}
+	region->area_count = count;
+}
+
+static void trap_msix(const struct tenon_device *device, unsigned bar, struct transport_region *region)
+{
+	const struct msix_layout *msix = &device->interrupts.msix;
+	if (!msix->count)
+		return;
+	if (msix->table_bar == bar)
+		trap_range(region, msix->table_offset & ~(PAGE_BYTES - 1),
+			   (msix->table_offset + 16ull * msix->count + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1));
+	if (msix->pba_bar == bar)
+		trap_range(region, msix->pba_offset & ~(PAGE_BYTES - 1),
+			   (msix->pba_offset + 8ull * ((msix->count + 63) / 64) + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1));
+}
+
+static void map_areas(struct tenon_device *device, unsigned index)
+{
+	struct bar *bar = &device->bars.bar[index];
+	struct transport_region *region = &bar->region;
+	if (region->area_count == 0 || !device->ops->memory_map || region->size_bytes < PAGE_BYTES)
+		return;
+	/* Aligned to its size up to 1 GiB, so that the kernel can use huge page table entries on both sides. */
+	uint64_t alignment = region->size_bytes < HUGE_ALIGNMENT_MAX ? region->size_bytes : HUGE_ALIGNMENT_MAX;
+	if (kernel_reserve(region->size_bytes, alignment, &bar->hva) < 0) {
+		device_log(device, TENON_LOG_WARNING,
+			   "%s: BAR %u: no address space to map it; it works trapped, but slowly", device->address.name,
+			   index);
+		bar->hva = NULL;
+		return;
+	}
+	bar->reserved_bytes = region->size_bytes;
+
+	unsigned mapped = 0;
+	for (unsigned i = 0; i < region->area_count; i++) {
+		struct tenon_error error;
+		uint8_t *address = (uint8_t *)bar->hva + region->areas[i].offset;
+		if (device->transport->ops->region_map(device->transport, index, &region->areas[i], address, &error) <
+		    0) {
+			device_log(device, TENON_LOG_WARNING, "%s", error.message);
+			continue;
+		}
+		region->areas[mapped++] = region->areas[i];
+		device->info.bars[index].mappable_bytes += region->areas[i].size_bytes;
+	}
+	region->area_count = mapped;
+}
+
+static bool is_power_of_two(uint64_t value)
+{
+	return value && (value & (value - 1)) == 0;
+}
+
+/* The register of a BAR: type bits fixed, address bits above the size writable. */
+static void make_register(struct tenon_device *device, unsigned index)
+{
+	struct config *config = &device->config;
+	const struct tenon_bar_info *info = &device->info.bars[index];
+	unsigned at = PCI_BASE_ADDRESS_0 + 4 * index;
+	uint64_t writable = ~(info->size_bytes - 1);
+	uint32_t type = info->io ? PCI_BASE_ADDRESS_SPACE_IO
+				 : (info->is_64bit ? PCI_BASE_ADDRESS_MEM_TYPE_64 : 0) |
+					   (info->prefetchable ? PCI_BASE_ADDRESS_MEM_PREFETCH : 0);
+	config_set32(config->value, at, type);
+	config_set32(config->write, at, (uint32_t)writable & (info->io ? 0xfffffffcu : 0xfffffff0u));
+	memset(config->hook + at, CONFIG_HOOK_BAR, 4);
+	if (info->is_64bit) {
+		config_set32(config->write, at + 4, (uint32_t)(writable >> 32));
+		memset(config->hook + at + 4, CONFIG_HOOK_BAR, 4);
+	}
+}
+
+static int query_bar(struct tenon_device *device, unsigned index, struct tenon_error *err)
+{
+	struct bar *bar = &device->bars.bar[index];
+	struct tenon_bar_info *info = &device->info.bars[index];
+	int code = device->transport->ops->region_info(device->transport, VFIO_PCI_BAR0_REGION_INDEX + index,
+						       &bar->region, err);
+	if (code < 0 || bar->region.size_bytes == 0)
+		return code;
+	uint32_t hardware = device_hardware_config_read(device, PCI_BASE_ADDRESS_0 + 4 * index, 4);
+	info->io = hardware & PCI_BASE_ADDRESS_SPACE_IO;
+	info->is_64bit = !info->io && (hardware & PCI_BASE_ADDRESS_MEM_TYPE_MASK) == PCI_BASE_ADDRESS_MEM_TYPE_64;
+	info->prefetchable = !info->io && (hardware & PCI_BASE_ADDRESS_MEM_PREFETCH);
+	info->size_bytes = bar->region.size_bytes;
+	if (!is_power_of_two(info->size_bytes) || (info->is_64bit && index == TENON_DEVICE_BARS - 1) ||
+	    (info->io && info->size_bytes > 256)) {
+		device_log(device, TENON_LOG_WARNING,
+			   "%s: BAR %u has an impossible size of 0x%llx bytes; the guest will not see it",
+			   device->address.name, index, (unsigned long long)info->size_bytes);
+		*info = (struct tenon_bar_info){0};
+		bar->region = (struct transport_region){0};
+	}
+	return 0;
+}
+
+int bars_init(struct tenon_device *device, struct tenon_error *err)
+{
+	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
+		if (i > 0 && device->info.bars[i - 1].is_64bit)
+			continue; /* the upper half of the one before */
+		int code = query_bar(device, i, err);
+		if (code < 0)
+			return code;
+		if (device->info.bars[i].size_bytes == 0)
+			continue;
+		make_register(device, i);
+		trap_msix(device, i, &device->bars.bar[i].region);
+		trim_to_pages(&device->bars.bar[i].region);
+		if (!device->info.bars[i].io)
+			map_areas(device, i);
+	}
+	return 0;
+}
+
+void bars_finish(struct tenon_device *device)
+{
+	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
+		struct bar *bar = &device->bars.bar[i];
+		if (bar->hva)
+			kernel_unmap(bar->hva, bar->reserved_bytes);
+		bar->hva = NULL;
+	}
+}
+
+static bool is_awake(const struct tenon_device *device)
+{
+	const struct config *config = &device->config;
+	return !config->pm || (config_value16(config, config->pm + PCI_PM_CTRL) & PCI_PM_CTRL_STATE_MASK) == 0;
+}
+
+/* What the guest's registers say now. */
+static struct tenon_bar_placement wanted(const struct tenon_device *device, unsigned index)
+{
+	const struct tenon_bar_info *info = &device->info.bars[index];
+	unsigned at = PCI_BASE_ADDRESS_0 + 4 * index;
+	uint16_t command = config_value16(&device->config, PCI_COMMAND);
+	struct tenon_bar_placement placement = {.bar = index, .io = info->io, .size_bytes = info->size_bytes};
+
+	placement.address = config_value32(&device->config, at) & (info->io ? 0xfffffffcu : 0xfffffff0u);
+	if (info->is_64bit)
+		placement.address |= (uint64_t)config_value32(&device->config, at + 4) << 32;
+	/* Address 0 and the all-ones of sizing are no places. */
+	bool placeable = placement.address != 0 && placement.address + info->size_bytes - 1 >= placement.address &&
+			 placement.address + info->size_bytes - 1 != (info->is_64bit ? UINT64_MAX : UINT32_MAX);
+	if (info->io)
+		placeable = placeable && placement.address + info->size_bytes <= 0x10000;
+	placement.enabled = info->size_bytes && placeable && is_awake(device) &&
+			    (command & (info->io ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY));
+	return placement;
+}
+
+static bool same_place(const struct tenon_bar_placement *a, const struct tenon_bar_placement *b)
+{
+	return a->enabled == b->enabled && (!a->enabled || a->address == b->address);
+}
+
+static void unmap_from_guest(struct tenon_device *device, struct bar *bar)
+{
+	for (unsigned i = 0; i < bar->region.area_count; i++) {
+		if (bar->area_mapped[i])
+			device->ops->memory_unmap(device->host, bar->placed.address + bar->region.areas[i].offset,
+						  bar->region.areas[i].size_bytes);
+		bar->area_mapped[i] = false;
+	}
+}
+
+static void map_into_guest(struct tenon_device *device, struct bar *bar)
+{
+	if (!bar->hva || bar->placed.address % PAGE_BYTES)
+		return;
+	for (unsigned i = 0; i < bar->region.area_count; i++) {
+		const struct transport_area *area = &bar->region.areas[i];
+		struct tenon_error error;
+		/* Refused where the guest put the BAR over something else; it then works trapped, if at all, as on hardware. */
+		if (device->ops->memory_map(device->host, bar->placed.address + area->offset, area->size_bytes,
+					    (uint8_t *)bar->hva + area->offset, &error) < 0)
+			device_log(device, TENON_LOG_WARNING, "%s: BAR %u at 0x%llx stays trapped: %s",
+				   device->address.name, bar->placed.bar, (unsigned long long)bar->placed.address,
+				   error.message);
+		else
+			bar->area_mapped[i] = true;
+	}
+}
+
+void bars_withdraw(struct tenon_device *device)
+{
+	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
+		struct bar *bar = &device->bars.bar[i];
+		struct tenon_bar_placement now = wanted(device, i);
+		if (!bar->placed.enabled || same_place(&bar->placed, &now))
+			continue;
+		unmap_from_guest(device, bar);
+		bar->placed.enabled = false;
+		device->ops->bar_placed(device->host, &bar->placed);
+	}
+}
+
+void bars_place(struct tenon_device *device)
+{
+	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
+		struct bar *bar = &device->bars.bar[i];
+		struct tenon_bar_placement now = wanted(device, i);
+		if (bar->placed.enabled || !now.enabled)
+			continue;
+		bar->placed = now;
+		device->ops->bar_placed(device->host, &bar->placed);
+		map_into_guest(device, bar);
+	}
+}
+
+bool bars_decoded(const struct tenon_device *device, unsigned bar)
+{
+	return device->bars.bar[bar].placed.enabled;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The guest's base address registers: sizing, placement, and the direct mappings behind them. The guest's addresses never
+ * reach the device; the host's BARs stay where they are.
+ */
+#ifndef BARS_H
+#define BARS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <tenon/device.h>
+
+#include "transport.h"
+
+struct tenon_device;
+
+struct bar {
+	struct transport_region region;
+	void *hva; /* reserved address space of the whole BAR; areas are mapped over it. NULL: all trapped */
+	uint64_t reserved_bytes;
+	struct tenon_bar_placement placed;     /* as the VMM was last told */
+	bool area_mapped[TRANSPORT_AREAS_MAX]; /* visible to the guest right now */
+};
+
+struct bars {
+	struct bar bar[TENON_DEVICE_BARS];
+};
+
+/** Queries the BARs, gives the config space its registers and maps what can be mapped. After config_init, before config_reset. */
+int bars_init(struct tenon_device *device, struct tenon_error *err);
+void bars_finish(struct tenon_device *device);
+
+/** Withdraws what `command` and the power state no longer decode, or what moved. Before the device is told. */
+void bars_withdraw(struct tenon_device *device);
+/** Places what is decoded now. After the device was told. */
+void bars_place(struct tenon_device *device);
+
+/** The guest may access the BAR's space now. */
+bool bars_decoded(const struct tenon_device *device, unsigned bar);
+
+#endif

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/* The capability lists of a device, walked as hostile input, and the guest's edited copies of them. */
+#ifndef CAPABILITIES_H
+#define CAPABILITIES_H
+
+#include <tenon/error.h>
+
+#include "config.h"
+
+/**
+ * Builds the guest's lists in config->value from the device's bytes in `hardware`: what the policy hides is unlinked and zeroed,
+ * what it shows gets its rules. A list that loops or runs out of bounds ends where it goes wrong.
+ */
+void capabilities_build(struct config *config, const uint8_t *hardware, bool pcie_slot_is_root_bus);
+
+#endif

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Executes the policy of config_table.c: builds the guest's config space at open and merges each access from the guest's copy and
+ * the device. Behaviour of registers is in the parts that the hooks call.
+ */
+#include <errno.h>
+#include <linux/pci_regs.h>
+#include <linux/vfio.h>
+#include <string.h>
+
+#include "capabilities.h"
+#include "config_table.h"
+#include "device.h"
+
+#define HEADER_BYTES  0x40u
+#define MULTIFUNCTION 0x80u
+
+uint16_t config_value16(const struct config *config, unsigned offset)
+{
+	return (uint16_t)(config->value[offset] | config->value[offset + 1] << 8);
+}
+
+uint32_t config_value32(const struct config *config, unsigned offset)
+{
+	return config_value16(config, offset) | (uint32_t)config_value16(config, offset + 2) << 16;
+}
+
+void config_set16(uint8_t *bytes, unsigned offset, uint16_t value)
+{
+	bytes[offset] = (uint8_t)value;
+	bytes[offset + 1] = (uint8_t)(value >> 8);
+}
+
+void config_set32(uint8_t *bytes, unsigned offset, uint32_t value)
+{
+	config_set16(bytes, offset, (uint16_t)value);
+	config_set16(bytes, offset + 2, (uint16_t)(value >> 16));
+}
+
+static uint32_t get(const uint8_t *bytes, unsigned offset, unsigned size_bytes)
+{
+	uint32_t value = 0;
+	for (unsigned i = 0; i < size_bytes; i++)
+		value |= (uint32_t)bytes[offset + i] << (8 * i);
+	return value;
+}
+
+static int read_hardware(struct tenon_device *device, uint8_t *hardware, unsigned *size_bytes, struct tenon_error *err)
+{
+	struct transport_region region;
+	int code = device->transport->ops->region_info(device->transport, VFIO_PCI_CONFIG_REGION_INDEX, &region, err);
+	if (code < 0)
+		return code;
+	if (region.size_bytes < 256)
+		return tenon_fail(err, -ENODEV,
+				  "%s: its config space has %llu bytes, not 256 or 4096; report this kernel",
+				  device->address.name, (unsigned long long)region.size_bytes);
+	*size_bytes = region.size_bytes >= TENON_CONFIG_BYTES ? TENON_CONFIG_BYTES : 256;
+	code = device->transport->ops->region_read(device->transport, VFIO_PCI_CONFIG_REGION_INDEX, 0, hardware,
+						   *size_bytes);
+	if (code < 0)
+		return tenon_fail(err, code, "%s: cannot read its config space: %s; see the host's kernel log",
+				  device->address.name, strerror(-code));
+	if ((hardware[PCI_HEADER_TYPE] & PCI_HEADER_TYPE_MASK) != PCI_HEADER_TYPE_NORMAL)
+		return tenon_fail(err, -ENODEV,
+				  "%s: a bridge or broken (header type 0x%02x); only endpoints can be assigned",
+				  device->address.name, hardware[PCI_HEADER_TYPE]);
+	return 0;
+}
+
+int config_init(struct tenon_device *device, bool multifunction, struct tenon_error *err)
+{
+	struct config *config = &device->config;
+	uint8_t hardware[TENON_CONFIG_BYTES];
+	memset(hardware, 0, sizeof(hardware));
+	int code = read_hardware(device, hardware, &config->size_bytes, err);
+	if (code < 0)
+		return code;
+
+	memcpy(config->value, hardware, HEADER_BYTES);
+	memset(config->value + PCI_BASE_ADDRESS_0, 0, 4 * TENON_DEVICE_BARS);
+	config_set16(config->value, PCI_COMMAND, 0);
+	config->value[PCI_HEADER_TYPE] = multifunction ? MULTIFUNCTION : 0;
+	config->value[PCI_INTERRUPT_LINE] = 0;
+	for (unsigned i = 0; i < config_header_rule_count; i++)
+		config_apply_rule(config, 0, &config_header_rules[i]);
+	capabilities_build(config, hardware, device->slot == TENON_SLOT_ROOT_BUS);
+
+	/* What the guest switches on later is off at power-on, whatever the host left there. */
+	if (config->pm)
+		config->value[config->pm + PCI_PM_CTRL] &= (uint8_t)~PCI_PM_CTRL_STATE_MASK;
+	if (config->msi)
+		config->value[config->msi + PCI_MSI_FLAGS] &= (uint8_t) ~(PCI_MSI_FLAGS_ENABLE | PCI_MSI_FLAGS_QSIZE);
+	if (config->msix)
+		config->value[config->msix + PCI_MSIX_FLAGS + 1] &=
+			(uint8_t) ~((PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL) >> 8);
+	return 0;
+}
+
+void config_reset(struct tenon_device *device)
+{
+	memcpy(device->config.value, device->config.initial, sizeof(device->config.value));
+}
+
+static bool is_access(const struct config *config, unsigned offset, unsigned size_bytes)
+{
+	return (size_bytes == 1 || size_bytes == 2 || size_bytes == 4) && offset % size_bytes == 0 &&
+	       offset + size_bytes <= config->size_bytes;
+}
+
+static uint32_t all_ones(unsigned size_bytes)
+{
+	return size_bytes >= 4 ? UINT32_MAX : (1u << (8 * size_bytes)) - 1;
+}
+
+/* MSI's pending bits exist nowhere but in the eventfds. */
+static uint32_t merge_msi_pending(const struct tenon_device *device, unsigned offset, unsigned size_bytes,
+				  uint32_t value)
+{
+	const struct config *config = &device->config;
+	if (!config->msi)
+		return value;
+	uint16_t flags = config_value16(config, config->msi + PCI_MSI_FLAGS);
+	unsigned at = config->msi + (flags & PCI_MSI_FLAGS_64BIT ? PCI_MSI_PENDING_64 : PCI_MSI_PENDING_32);
+	if (!(flags & PCI_MSI_FLAGS_MASKBIT) || offset + size_bytes <= at || offset >= at + 4)
+		return value;
+	return msi_pending(device) >> (8 * (offset - at)) & all_ones(size_bytes);
+}
+
+uint32_t config_read(struct tenon_device *device, unsigned offset, unsigned size_bytes)
+{
+	const struct config *config = &device->config;
+	if (!is_access(config, offset, size_bytes)) /* extended space of a conventional device reads zero on PCIe */
+		return offset >= config->size_bytes && offset + size_bytes <= TENON_CONFIG_BYTES ? 0
+												 : all_ones(size_bytes);
+
+	uint32_t value = get(config->value, offset, size_bytes);
+	uint32_t live = get(config->live, offset, size_bytes);
+	if (live)
+		value = (value & ~live) | (device_hardware_config_read(device, offset, size_bytes) & live);
+	return merge_msi_pending(device, offset, size_bytes, value);
+}
+
+/* Bits that go to the device, half word by half word at most, so that no neighbour's write-one-to-clear bit is touched. */
+static void write_through(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value)
+{
+	uint32_t pass = get(device->config.pass, offset, size_bytes);
+	if (pass == 0)
+		return;
+	if (pass == all_ones(size_bytes)) {
+		device_hardware_config_write(device, offset, size_bytes, value);
+		return;
+	}
+	if (size_bytes == 4) {
+		write_through(device, offset, 2, value & 0xffff);
+		write_through(device, offset + 2, 2, value >> 16);
+		return;
+	}
+	uint32_t kept = device_hardware_config_read(device, offset, size_bytes) & ~pass;
+	device_hardware_config_write(device, offset, size_bytes, kept | (value & pass));
+}
+
+#define COMMAND_TO_HARDWARE                                                                                            \
+	(PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_PARITY | PCI_COMMAND_SERR)
+
+/* The guest loses a BAR before the device stops decoding it, and gets it after the device decodes it. */
+static void command_changed(struct tenon_device *device)
+{
+	uint16_t command = config_value16(&device->config, PCI_COMMAND) & COMMAND_TO_HARDWARE;
+	bars_withdraw(device);
+	device_hardware_config_write(device, PCI_COMMAND, 2, command);
+	bars_place(device);
+	interrupts_update(device);
+}
+
+static void bar_changed(struct tenon_device *device)
+{
+	bars_withdraw(device);
+	bars_place(device);
+}
+
+static void power_changed(struct tenon_device *device)
+{
+	unsigned at = device->config.pm + PCI_PM_CTRL;
+	bars_withdraw(device);
+	device_hardware_config_write(device, at, 2, config_value16(&device->config, at) & PCI_PM_CTRL_STATE_MASK);
+	bars_place(device);
+}
+
+/* A function level reset that the guest asks for is the device reset of VFIO: the kernel waits and restores what it needs. */
+static void function_reset_requested(struct tenon_device *device)
+{
+	struct tenon_error error;
+	if (device_reset_locked(device, &error) < 0)
+		device_log_error(device, &error);
+}
+
+/* Only reads of vital product data: the flag bit of a write request never reaches the device. */
+static void vpd_address_written(struct tenon_device *device, uint32_t address)
+{
+	if (!(address & PCI_VPD_ADDR_F))
+		device_hardware_config_write(device, device->config.vpd + PCI_VPD_ADDR, 2, address & PCI_VPD_ADDR_MASK);
+}
+
+static void run_hook(struct tenon_device *device, enum config_hook hook, unsigned offset, uint32_t value)
+{
+	struct config *config = &device->config;
+	switch (hook) {
+	case CONFIG_HOOK_NONE:
+		break;
+	case CONFIG_HOOK_COMMAND:
+		command_changed(device);
+		break;
+	case CONFIG_HOOK_BAR:
+		bar_changed(device);
+		break;
+	case CONFIG_HOOK_POWER:
+		power_changed(device);
+		break;
+	case CONFIG_HOOK_MSI:
+	case CONFIG_HOOK_MSIX:
+		interrupts_update(device);
+		break;
+	case CONFIG_HOOK_PCIE_CONTROL:
+		if (config_value16(config, config->pcie + PCI_EXP_DEVCTL) & PCI_EXP_DEVCTL_BCR_FLR)
+			function_reset_requested(device);
+		break;
+	case CONFIG_HOOK_AF_CONTROL:
+		if (config->value[config->af + PCI_AF_CTRL] & PCI_AF_CTRL_FLR)
+			function_reset_requested(device);
+		break;
+	case CONFIG_HOOK_VPD:
+		/* A dword write carries the address in its upper half. */
+		vpd_address_written(device, offset == config->vpd + PCI_VPD_ADDR ? value : value >> 16);
+		break;
+	}
+}
+
+void config_write(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value)
+{
+	struct config *config = &device->config;
+	if (!is_access(config, offset, size_bytes))
+		return;
+	for (unsigned i = 0; i < size_bytes; i++) {
+		uint8_t mask = config->write[offset + i];
+		uint8_t byte = (uint8_t)(value >> (8 * i));
+		config->value[offset + i] = (uint8_t)((config->value[offset + i] & ~mask) | (byte & mask));
+	}
+	write_through(device, offset, size_bytes, value);
+
+	enum config_hook last = CONFIG_HOOK_NONE;
+	for (unsigned i = 0; i < size_bytes; i++) {
+		enum config_hook hook = (enum config_hook)config->hook[offset + i];
+		if (hook != last)
+			run_hook(device, hook, offset, value);
+		last = hook;
+	}
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The config space that the guest sees: 4096 bytes, each bit with one policy.
+ *
+ *   value   what the guest reads where `live` is clear
+ *   write   bits of `value` that the guest may change
+ *   live    bits that are read from the device at each access
+ *   pass    bits whose writes go to the device
+ *
+ * A bit in none of write, live and pass is read-only. What is hidden has value zero. The policy itself is data: config_table.c.
+ */
+#ifndef CONFIG_H
+#define CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <tenon/device.h>
+
+struct tenon_device;
+
+struct config {
+	uint8_t value[TENON_CONFIG_BYTES];
+	uint8_t write[TENON_CONFIG_BYTES];
+	uint8_t live[TENON_CONFIG_BYTES];
+	uint8_t pass[TENON_CONFIG_BYTES];
+	uint8_t hook[TENON_CONFIG_BYTES];    /* enum config_hook of each byte */
+	uint8_t initial[TENON_CONFIG_BYTES]; /* `value` as it is at power-on */
+	unsigned size_bytes;                 /* 256 or 4096 */
+	/* Offsets of capabilities that have behaviour; 0: absent. */
+	unsigned pm, msi, msix, pcie, vpd, af;
+	bool sriov_hidden;
+};
+
+/* Behaviour behind a register, run after the guest's write has changed `value`. */
+enum config_hook {
+	CONFIG_HOOK_NONE,
+	CONFIG_HOOK_COMMAND,
+	CONFIG_HOOK_BAR,
+	CONFIG_HOOK_POWER,
+	CONFIG_HOOK_MSI,
+	CONFIG_HOOK_MSIX,
+	CONFIG_HOOK_PCIE_CONTROL,
+	CONFIG_HOOK_AF_CONTROL,
+	CONFIG_HOOK_VPD,
+};
+
+/** Reads the device's config space and builds the guest's from it. */
+int config_init(struct tenon_device *device, bool multifunction, struct tenon_error *err);
+
+/** Back to power-on. Runs no hook. */
+void config_reset(struct tenon_device *device);
+
+uint32_t config_read(struct tenon_device *device, unsigned offset, unsigned size_bytes);
+void config_write(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value);
+
+/* Little-endian accessors of the guest's values, for the parts that give registers their behaviour. */
+uint16_t config_value16(const struct config *config, unsigned offset);
+uint32_t config_value32(const struct config *config, unsigned offset);
+void config_set16(uint8_t *bytes, unsigned offset, uint16_t value);
+void config_set32(uint8_t *bytes, unsigned offset, uint32_t value);
+
+#endif

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: MIT
+/*
+ * tenon_device: the life of an assigned device, and the locked doors of the public API. What a register or a vector does is in
+ * config.c, bars.c and interrupts.c.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/pci_regs.h>
+#include <linux/vfio.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "device.h"
+#include "group.h"
+#include "kernel.h"
+#include "space.h"
+#include "vfio_file.h"
+
+#define GUEST_MESSAGES_MAX 64
+
+void device_log(struct tenon_device *device, enum tenon_log_level level, const char *format, ...)
+{
+	if (!device->ops->log || device->guest_messages >= GUEST_MESSAGES_MAX)
+		return;
+	char line[sizeof(((struct tenon_error *)NULL)->message)];
+	va_list args;
+	va_start(args, format);
+	vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	device->ops->log(device->host, level, line);
+	if (++device->guest_messages == GUEST_MESSAGES_MAX) {
+		snprintf(line, sizeof(line), "%s: more than %d messages; further ones are dropped until it is reset",
+			 device->address.name, GUEST_MESSAGES_MAX);
+		device->ops->log(device->host, TENON_LOG_WARNING, line);
+	}
+}
+
+void device_log_error(struct tenon_device *device, const struct tenon_error *error)
+{
+	device_log(device, TENON_LOG_ERROR, "%s", error->message);
+}
+
+uint32_t device_hardware_config_read(struct tenon_device *device, unsigned offset, unsigned size_bytes)
+{
+	uint32_t value = 0;
+	if (device->transport->ops->region_read(device->transport, VFIO_PCI_CONFIG_REGION_INDEX, offset, &value,
+						size_bytes) < 0)
+		return UINT32_MAX;
+	return le32toh(value);
+}
+
+void device_hardware_config_write(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value)
+{
+	value = htole32(value);
+	int code = device->transport->ops->region_write(device->transport, VFIO_PCI_CONFIG_REGION_INDEX, offset, &value,
+							size_bytes);
+	if (code < 0)
+		device_log(device, TENON_LOG_ERROR, "%s: cannot write config space at 0x%x: %s; the device may be gone",
+			   device->address.name, offset, strerror(-code));
+}
+
+static int check_options(const struct tenon_device_options *options, struct tenon_device **out, struct tenon_error *err)
+{
+	if (!out || !options || options->size < sizeof(*options))
+		return tenon_fail(err, -EINVAL, "device: bad options; set .size = sizeof(struct tenon_device_options)");
+	if (!options->address && options->cdev <= 0)
+		return tenon_fail(err, -EINVAL, "device: neither an address nor an open file; set .address or .cdev");
+	const struct tenon_host_ops *ops = options->ops;
+	if (!options->space || !ops || ops->size < sizeof(*ops))
+		return tenon_fail(err, -EINVAL,
+				  "device: .space and .ops (with its size) are required; see <tenon/host.h>");
+	if (!ops->bar_placed || !ops->route_set || !ops->route_commit || !ops->route_free || !ops->irqfd_attach ||
+	    !ops->irqfd_detach || !ops->memory_map != !ops->memory_unmap || !ops->file_add != !ops->file_remove ||
+	    !ops->intx_attach != !ops->intx_detach)
+		return tenon_fail(err, -EINVAL, "device: a required host operation is missing; see <tenon/host.h>");
+	return 0;
+}
+
+static int find_and_open(struct tenon_device *device, const struct tenon_device_options *options,
+			 struct tenon_error *err)
+{
+	struct address *address = &device->address;
+	if (options->cdev > 0) {
+		address_of_fd(options->cdev, address);
+		device->cdev = kernel_dup(options->cdev);
+		if (device->cdev < 0)
+			return tenon_fail(err, device->cdev,
+					  "%s: cannot duplicate the file descriptor: %s; pass an open VFIO device",
+					  address->name, strerror(-device->cdev));
+		return 0;
+	}
+	int code = address_find(options->address, address, err);
+	if (code == 0 && address->bdf[0])
+		code = group_check(address->bdf, err);
+	if (code < 0)
+		return code;
+	device->cdev = kernel_open(address->path, O_RDWR);
+	if (device->cdev == -ENOENT)
+		return tenon_fail(
+			err, -ENOENT,
+			"%s: %s does not exist; give the path that ls /dev/vfio/devices shows, or mount devtmpfs",
+			address->name, address->path);
+	if (device->cdev < 0)
+		return tenon_fail(err, device->cdev, "%s: cannot open %s: %s; %s", address->name, address->path,
+				  strerror(-device->cdev),
+				  device->cdev == -EACCES || device->cdev == -EPERM
+					  ? "give this user read-write access to it"
+					  : "end what uses it (fuser -v shows that)");
+	return 0;
+}
+
+/* KVM first: the device captures its VM when it is bound. Documentation/virt/kvm/devices/vfio.rst. */
+static int bind_device(struct tenon_device *device, struct tenon_error *err)
+{
+	if (device->ops->file_add) {
+		int code = device->ops->file_add(device->host, device->cdev, err);
+		if (code < 0)
+			return code;
+		device->file_added = true;
+	}
+	int code = space_join_iommufd(device->space, device->cdev, device->address.name, err);
+	if (code < 0)
+		return code;
+	return vfio_file_create(device->cdev, device->address.name, &device->transport, err);
+}
+
+static void describe(struct tenon_device *device)
+{
+	struct tenon_device_info *info = &device->info;
+	const struct config *config = &device->config;
+	snprintf(info->address, sizeof(info->address), "%s", device->address.name);
+	snprintf(info->path, sizeof(info->path), "%s", device->address.path);
+	info->iommu_group = device->address.bdf[0] ? group_of(device->address.bdf) : -1;
+	info->vendor_id = config_value16(config, PCI_VENDOR_ID);
+	info->device_id = config_value16(config, PCI_DEVICE_ID);
+	info->subsystem_vendor_id = config_value16(config, PCI_SUBSYSTEM_VENDOR_ID);
+	info->subsystem_id = config_value16(config, PCI_SUBSYSTEM_ID);
+	info->class_code = config_value32(config, PCI_CLASS_REVISION) >> 8;
+	info->pcie = config->size_bytes == TENON_CONFIG_BYTES;
+	info->sriov_hidden = config->sriov_hidden;
+	info->reset = device->transport->can_reset ? TENON_RESET_FUNCTION : TENON_RESET_NONE;
+}
+
+static int build(struct tenon_device *device, bool multifunction, struct tenon_error *err)
+{
+	int code = config_init(device, multifunction, err);
+	if (code == 0)
+		code = interrupts_init(device, err);
+	if (code == 0)
+		code = bars_init(device, err);
+	if (code < 0)
+		return code;
+	memcpy(device->config.initial, device->config.value, sizeof(device->config.initial));
+	describe(device);
+	return events_init(device, err);
+}
+
+int tenon_device_open(const struct tenon_device_options *options, struct tenon_device **out, struct tenon_error *err)
+{
+	int code = check_options(options, out, err);
+	if (code < 0)
+		return code;
+	struct tenon_device *device = calloc(1, sizeof(*device));
+	if (!device)
+		return tenon_fail(err, -ENOMEM, "device: out of memory; free some memory");
+	pthread_mutex_init(&device->lock, NULL);
+	device->cdev = -1;
+	device->events = (struct events){.error_fd = -1, .request_fd = -1, .poll_fd = -1};
+	device->interrupts.intx_trigger = device->interrupts.intx_unmask = -1;
+	device->space = options->space;
+	device->ops = options->ops;
+	device->host = options->host;
+	device->slot = options->slot;
+
+	/* Binding resets the device (vfio_pci_core_enable): another reset here would only cost its 100 ms twice. */
+	code = find_and_open(device, options, err);
+	if (code == 0)
+		code = bind_device(device, err);
+	if (code == 0)
+		code = build(device, options->multifunction, err);
+	if (code < 0) {
+		tenon_device_close(device);
+		return code;
+	}
+	if (!device->transport->can_reset)
+		device_log(device, TENON_LOG_WARNING,
+			   "%s: the kernel cannot reset it, so it keeps the state of its last user; assign only "
+			   "trusted devices so",
+			   device->address.name);
+	*out = device;
+	return 0;
+}
+
+/* Interrupts off, BARs gone, no DMA, D0: what must hold before a reset, and before the device is given back. */
+static void quiesce(struct tenon_device *device)
+{
+	struct config *config = &device->config;
+	interrupts_reset(device);
+	config_set16(config->value, PCI_COMMAND, 0);
+	bars_withdraw(device);
+	device_hardware_config_write(device, PCI_COMMAND, 2, 0);
+	if (config->pm && config_value16(config, config->pm + PCI_PM_CTRL) & PCI_PM_CTRL_STATE_MASK)
+		device_hardware_config_write(device, config->pm + PCI_PM_CTRL, 2, 0);
+}
+
+void tenon_device_close(struct tenon_device *device)
+{
+	if (!device)
+		return;
+	if (device->transport && device->config.size_bytes)
+		quiesce(device);
+	interrupts_finish(device);
+	events_finish(device);
+	bars_finish(device);
+	/* The file goes from KVM before its last reference is closed, else KVM would keep the device alive. */
+	if (device->file_added)
+		device->ops->file_remove(device->host, device->cdev);
+	if (device->transport)
+		device->transport->ops->close(device->transport);
+	else if (device->cdev >= 0)
+		kernel_close(device->cdev);
+	pthread_mutex_destroy(&device->lock);
+	free(device);
+}
+
+int device_reset_locked(struct tenon_device *device, struct tenon_error *err)
+{
+	quiesce(device);
+	int code = 0;
+	if (device->transport->can_reset)
+		code = device->transport->ops->reset(device->transport, err);
+	else
+		code = tenon_fail(
+			err, -EOPNOTSUPP,
+			"%s: the kernel has no way to reset it alone; it was only quiesced and keeps its inner state",
+			device->address.name);
+	config_reset(device);
+	return code;
+}
+
+int tenon_device_reset(struct tenon_device *device, struct tenon_error *err)
+{
+	pthread_mutex_lock(&device->lock);
+	device->guest_messages = 0;
+	int code = device_reset_locked(device, err);
+	pthread_mutex_unlock(&device->lock);
+	return code;
+}
+
+const struct tenon_device_info *tenon_device_info(const struct tenon_device *device)
+{
+	return &device->info;
+}
+
+uint32_t tenon_device_config_read(struct tenon_device *device, unsigned offset, unsigned size_bytes)
+{
+	pthread_mutex_lock(&device->lock);
+	uint32_t value = config_read(device, offset, size_bytes);
+	pthread_mutex_unlock(&device->lock);
+	return value;
+}
+
+void tenon_device_config_write(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value)
+{
+	pthread_mutex_lock(&device->lock);
+	config_write(device, offset, size_bytes, value);
+	pthread_mutex_unlock(&device->lock);
+}
+
+static bool is_bar_access(const struct tenon_device *device, unsigned bar, uint64_t offset, unsigned size_bytes)
+{
+	if (bar >= TENON_DEVICE_BARS || size_bytes == 0 || size_bytes > 8 || !bars_decoded(device, bar))
+		return false;
+	uint64_t bytes = device->info.bars[bar].size_bytes;
+	return offset < bytes && size_bytes <= bytes - offset;
+}
+
+void tenon_device_bar_read(struct tenon_device *device, unsigned bar, uint64_t offset, void *data, unsigned size_bytes)
+{
+	pthread_mutex_lock(&device->lock);
+	if (!is_bar_access(device, bar, offset, size_bytes) ||
+	    (!msix_read(device, bar, offset, data, size_bytes) &&
+	     device->transport->ops->region_read(device->transport, VFIO_PCI_BAR0_REGION_INDEX + bar, offset, data,
+						 size_bytes) < 0))
+		memset(data, 0xff, size_bytes);
+	pthread_mutex_unlock(&device->lock);
+}
+
+void tenon_device_bar_write(struct tenon_device *device, unsigned bar, uint64_t offset, const void *data,
+			    unsigned size_bytes)
+{
+	pthread_mutex_lock(&device->lock);
+	/* A write that the device refuses is lost, as on a bus. */
+	if (is_bar_access(device, bar, offset, size_bytes) && !msix_write(device, bar, offset, data, size_bytes))
+		device->transport->ops->region_write(device->transport, VFIO_PCI_BAR0_REGION_INDEX + bar, offset, data,
+						     size_bytes);
+	pthread_mutex_unlock(&device->lock);
+}
+
+int tenon_device_event_fd(const struct tenon_device *device)
+{
+	return device->events.poll_fd;
+}
+
+enum tenon_device_event tenon_device_next_event(struct tenon_device *device)
+{
+	return events_next(device);
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libtenon: gives a guest a real PCI device. This header includes all others; read them in this order.
+ *
+ * The library starts no thread, prints nothing, never exits and keeps no global state.
+ */
+#ifndef TENON_TENON_H
+#define TENON_TENON_H
+
+#include <tenon/error.h>
+#include <tenon/host.h>
+#include <tenon/space.h>
+#include <tenon/device.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** The library's version, "major.minor.patch". Static storage. */
+const char *tenon_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Which kind of interrupt is on, by what the guest's registers say, and the switch between kinds. VFIO allows one kind at a
+ * time: the old one is turned off before the new one is turned on.
+ */
+#include <errno.h>
+#include <linux/pci_regs.h>
+#include <linux/vfio.h>
+#include <stdlib.h>
+
+#include "device.h"
+#include "kernel.h"
+
+static int msi_init(struct tenon_device *device, struct tenon_error *err)
+{
+	struct interrupts *interrupts = &device->interrupts;
+	struct config *config = &device->config;
+	if (!config->msi)
+		return 0;
+	struct transport_irq info;
+	int code = device->transport->ops->irq_info(device->transport, VFIO_PCI_MSI_IRQ_INDEX, &info, err);
+	if (code < 0)
+		return code;
+	interrupts->msi_count = info.count > 32 ? 32 : info.count;
+	device->info.msi_vectors = interrupts->msi_count;
+	if (interrupts->vectors && interrupts->vector_count >= interrupts->msi_count)
+		return 0;
+	struct vector *vectors = realloc(interrupts->vectors, 32 * sizeof(struct vector));
+	if (!vectors)
+		return tenon_fail(err, -ENOMEM, "%s: cannot set up MSI: out of memory; free some memory",
+				  device->address.name);
+	interrupts->vectors = vectors;
+	interrupts->vector_count = interrupts->msi_count;
+	return 0;
+}
+
+static int intx_init(struct tenon_device *device, struct tenon_error *err)
+{
+	struct config *config = &device->config;
+	struct transport_irq info;
+	int code = device->transport->ops->irq_info(device->transport, VFIO_PCI_INTX_IRQ_INDEX, &info, err);
+	if (code < 0)
+		return code;
+	unsigned pin = config->value[PCI_INTERRUPT_PIN];
+	if (info.count == 0 || pin > 4 || !device->ops->intx_attach)
+		pin = 0;
+	config->value[PCI_INTERRUPT_PIN] = (uint8_t)pin;
+	device->interrupts.intx_pin = pin;
+	device->info.intx_pin = pin;
+	return 0;
+}
+
+int interrupts_init(struct tenon_device *device, struct tenon_error *err)
+{
+	struct interrupts *interrupts = &device->interrupts;
+	interrupts->intx_trigger = interrupts->intx_unmask = -1;
+	int code = msix_init(device, err);
+	if (code == 0)
+		code = msi_init(device, err);
+	if (code == 0)
+		code = intx_init(device, err);
+	for (unsigned i = 0; code == 0 && i < interrupts->vector_count; i++)
+		interrupts->vectors[i] = (struct vector){.eventfd = -1, .route = -1};
+	return code;
+}
+
+static void switch_off(struct tenon_device *device)
+{
+	struct interrupts *interrupts = &device->interrupts;
+	switch (interrupts->mode) {
+	case INTERRUPT_NONE:
+		break;
+	case INTERRUPT_INTX:
+		intx_disable(device);
+		break;
+	case INTERRUPT_MSI:
+		vectors_release(device, VFIO_PCI_MSI_IRQ_INDEX);
+		break;
+	case INTERRUPT_MSIX:
+		vectors_release(device, VFIO_PCI_MSIX_IRQ_INDEX);
+		break;
+	}
+	interrupts->mode = INTERRUPT_NONE;
+}
+
+void interrupts_finish(struct tenon_device *device)
+{
+	switch_off(device);
+	free(device->interrupts.msix_table);
+	free(device->interrupts.vectors);
+	device->interrupts.msix_table = NULL;
+	device->interrupts.vectors = NULL;
+	device->interrupts.vector_count = 0;
+}
+
+void interrupts_reset(struct tenon_device *device)
+{
+	switch_off(device);
+	msix_reset_table(device);
+}
+
+/*
+ * INTx is on when nothing better is and a driver may expect it: not before the guest turns the device on (a device
+ * that only ever uses messages then never has its INTx set up), and not while the guest disabled it.
+ */
+static enum interrupt_mode wanted_mode(const struct tenon_device *device)
+{
+	const struct config *config = &device->config;
+	uint16_t command = config_value16(config, PCI_COMMAND);
+	if (device->interrupts.msix.count &&
+	    (config_value16(config, config->msix + PCI_MSIX_FLAGS) & PCI_MSIX_FLAGS_ENABLE))
+		return INTERRUPT_MSIX;
+	if (device->interrupts.msi_count &&
+	    (config_value16(config, config->msi + PCI_MSI_FLAGS) & PCI_MSI_FLAGS_ENABLE))
+		return INTERRUPT_MSI;
+	if (device->interrupts.intx_pin && !(command & PCI_COMMAND_INTX_DISABLE) &&
+	    (command & (PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY | PCI_COMMAND_IO)))
+		return INTERRUPT_INTX;
+	return INTERRUPT_NONE;
+}
+
+static void mark_all_dirty(struct interrupts *interrupts)
+{
+	for (unsigned i = 0; i < interrupts->vector_count; i++)
+		interrupts->vectors[i].dirty = true;
+}
+
+void interrupts_update(struct tenon_device *device)
+{
+	struct interrupts *interrupts = &device->interrupts;
+	enum interrupt_mode mode = wanted_mode(device);
+	if (mode != interrupts->mode) {
+		switch_off(device);
+		if (mode == INTERRUPT_INTX) {
+			struct tenon_error error;
+			if (intx_enable(device, &error) < 0) {
+				device_log_error(device, &error);
+				interrupts->intx_pin = 0; /* do not try at every write */
+				return;
+			}
+		}
+		interrupts->mode = mode;
+	}
+	if (mode == INTERRUPT_MSIX) {
+		vectors_sync(device, VFIO_PCI_MSIX_IRQ_INDEX, 0, interrupts->msix.count, msix_message);
+	} else if (mode == INTERRUPT_MSI) {
+		if (msi_enabled_count(device) > interrupts->allocated && interrupts->allocated)
+			vectors_release(device, VFIO_PCI_MSI_IRQ_INDEX); /* MSI cannot grow while it is on */
+		/* Every vector's message comes from the same registers; a rewrite of the same message costs nothing. */
+		mark_all_dirty(interrupts);
+		vectors_sync(device, VFIO_PCI_MSI_IRQ_INDEX, 0, interrupts->msi_count, msi_message);
+	}
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+/*
+ * /dev/iommu: one IOAS that all devices of a VM share. Owns the iommufd and the IOAS in it.
+ * Source: Linux Documentation/userspace-api/iommufd.rst and include/uapi/linux/iommufd.h.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "iommufd.h"
+#include "kernel.h"
+#include "uapi.h"
+
+#define IOMMUFD_PATH "/dev/iommu"
+
+struct iommufd {
+	struct space_backend backend;
+	int fd;
+	bool own_fd;
+	uint32_t ioas;
+};
+
+static struct iommufd *iommufd(struct space_backend *backend)
+{
+	return (struct iommufd *)backend; /* first member */
+}
+
+static int map(struct space_backend *backend, const struct tenon_space_region *region, struct tenon_error *err)
+{
+	struct iommufd *self = iommufd(backend);
+	struct iommu_ioas_map request = {
+		.size = sizeof(request),
+		.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
+			 (region->read_only ? 0 : IOMMU_IOAS_MAP_WRITEABLE),
+		.ioas_id = self->ioas,
+		.user_va = (uintptr_t)region->hva,
+		.length = region->size_bytes,
+		.iova = region->gpa,
+	};
+	int code = kernel_ioctl(self->fd, IOMMU_IOAS_MAP, &request);
+	if (code < 0)
+		return tenon_fail(err, code, "guest memory at 0x%llx: cannot map %llu MiB for DMA: %s%s",
+				  (unsigned long long)region->gpa, (unsigned long long)(region->size_bytes >> 20),
+				  strerror(-code),
+				  code == -ENOMEM ? "; raise RLIMIT_MEMLOCK (ulimit -l) to the size of all guests of "
+						    "this user, or free memory"
+						  : "; see the host's kernel log");
+	return 0;
+}
+
+static void unmap(struct space_backend *backend, uint64_t gpa, uint64_t size_bytes)
+{
+	struct iommufd *self = iommufd(backend);
+	struct iommu_ioas_unmap request = {
+		.size = sizeof(request),
+		.ioas_id = self->ioas,
+		.iova = gpa,
+		.length = size_bytes,
+	};
+	kernel_ioctl(self->fd, IOMMU_IOAS_UNMAP, &request);
+}
+
+static int allowed(struct space_backend *backend, struct tenon_iova_range *ranges, size_t capacity,
+		   struct tenon_error *err)
+{
+	struct iommufd *self = iommufd(backend);
+	/* struct iommu_iova_range has the shape of struct tenon_iova_range: two inclusive 64-bit addresses. */
+	_Static_assert(sizeof(struct iommu_iova_range) == sizeof(struct tenon_iova_range), "same shape");
+	struct iommu_ioas_iova_ranges request = {
+		.size = sizeof(request),
+		.ioas_id = self->ioas,
+		.num_iovas = (uint32_t)capacity,
+		.allowed_iovas = (uintptr_t)ranges,
+	};
+	int code = kernel_ioctl(self->fd, IOMMU_IOAS_IOVA_RANGES, &request);
+	if (code < 0 && code != -EMSGSIZE)
+		return tenon_fail(err, code,
+				  "%s: cannot fetch the allowed DMA addresses: %s; see the host's kernel log",
+				  IOMMUFD_PATH, strerror(-code));
+	return (int)request.num_iovas;
+}
+
+static void destroy(struct space_backend *backend)
+{
+	struct iommufd *self = iommufd(backend);
+	struct iommu_destroy request = {.size = sizeof(request), .id = self->ioas};
+	kernel_ioctl(self->fd, IOMMU_DESTROY, &request);
+	if (self->own_fd)
+		kernel_close(self->fd);
+	free(self);
+}
+
+static const struct space_backend_ops iommufd_ops = {
+	.map = map,
+	.unmap = unmap,
+	.allowed = allowed,
+	.destroy = destroy,
+};
+
+static int open_iommufd(struct tenon_error *err)
+{
+	int fd = kernel_open(IOMMUFD_PATH, O_RDWR);
+	if (fd == -ENOENT)
+		return tenon_fail(
+			err, fd,
+			"%s: missing; the kernel needs CONFIG_IOMMUFD (modprobe iommufd loads it where it is a module)",
+			IOMMUFD_PATH);
+	if (fd < 0)
+		return tenon_fail(err, fd, "%s: cannot open: %s; give this user read-write access to it", IOMMUFD_PATH,
+				  strerror(-fd));
+	return fd;
+}
+
+int iommufd_create(int fd, struct space_backend **out, struct tenon_error *err)
+{
+	struct iommufd *self = calloc(1, sizeof(*self));
+	if (!self)
+		return tenon_fail(err, -ENOMEM, "%s: cannot set up: out of memory; free some memory", IOMMUFD_PATH);
+	self->backend.ops = &iommufd_ops;
+	self->own_fd = fd == 0;
+	self->fd = fd ? fd : open_iommufd(err);
+	if (self->fd < 0) {
+		int code = self->fd;
+		free(self);
+		return code;
+	}
+
+	struct iommu_ioas_alloc request = {.size = sizeof(request)};
+	int code = kernel_ioctl(self->fd, IOMMU_IOAS_ALLOC, &request);
+	if (code < 0) {
+		if (self->own_fd)
+			kernel_close(self->fd);
+		free(self);
+		return tenon_fail(err, code,
+				  "%s: cannot make a DMA address space: %s; the kernel needs a current CONFIG_IOMMUFD",
+				  IOMMUFD_PATH, strerror(-code));
+	}
+	self->ioas = request.out_ioas_id;
+	*out = &self->backend;
+	return 0;
+}
+
+int iommufd_attach(struct space_backend *backend, int cdev, const char *name, struct tenon_error *err)
+{
+	struct iommufd *self = iommufd(backend);
+	struct vfio_device_bind_iommufd bind = {.argsz = sizeof(bind), .iommufd = self->fd};
+	int code = kernel_ioctl(cdev, VFIO_DEVICE_BIND_IOMMUFD, &bind);
+	/* The kernel says EINVAL when the device is open elsewhere, EBUSY when its group has another owner. */
+	if (code == -EINVAL || code == -EBUSY)
+		return tenon_fail(err, -EBUSY,
+				  "%s: cannot bind: %s; another process uses it or its IOMMU group: end that process "
+				  "(fuser -v /dev/vfio/devices/* shows it)",
+				  name, code == -EINVAL ? "already open" : "its IOMMU group is owned");
+	if (code < 0)
+		return tenon_fail(err, code, "%s: cannot bind to %s: %s; see the host's kernel log", name, IOMMUFD_PATH,
+				  strerror(-code));
+
+	struct vfio_device_attach_iommufd_pt attach = {.argsz = sizeof(attach), .pt_id = self->ioas};
+	code = kernel_ioctl(cdev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
+	if (code == -EADDRINUSE)
+		return tenon_fail(err, code,
+				  "%s: cannot join the VM: the host reserves DMA addresses for it inside guest memory; "
+				  "use less memory",
+				  name);
+	if (code < 0)
+		return tenon_fail(err, code,
+				  "%s: cannot attach to the VM's address space: %s; is interrupt remapping on? see the "
+				  "host's kernel log",
+				  name, strerror(-code));
+	return 0;
+}

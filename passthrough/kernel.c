@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Every kernel call of the library. Thin on purpose: no decision lives here, because tests replace this file by a model
+ * of VFIO and iommufd.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kernel.h"
+
+int kernel_open(const char *path, int flags)
+{
+	int fd = open(path, flags | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+void kernel_close(int fd)
+{
+	close(fd);
+}
+
+int kernel_dup(int fd)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	return copy < 0 ? -errno : copy;
+}
+
+int kernel_ioctl(int fd, unsigned long request, void *argument)
+{
+	int result = ioctl(fd, request, argument);
+	return result < 0 ? -errno : result;
+}
+
+ssize_t kernel_pread(int fd, void *buffer, size_t size, uint64_t offset)
+{
+	ssize_t done;
+	do
+		done = pread(fd, buffer, size, (off_t)offset);
+	while (done < 0 && errno == EINTR);
+	return done < 0 ? -errno : done;
+}
+
+ssize_t kernel_pwrite(int fd, const void *buffer, size_t size, uint64_t offset)
+{
+	ssize_t done;
+	do
+		done = pwrite(fd, buffer, size, (off_t)offset);
+	while (done < 0 && errno == EINTR);
+	return done < 0 ? -errno : done;
+}
+
+int kernel_map(void *address, size_t size, int protection, int fd, uint64_t offset, void **out)
+{
+	int flags = MAP_SHARED | (address ? MAP_FIXED : 0);
+	void *mapped = mmap(address, size, protection, flags, fd, (off_t)offset);
+	if (mapped == MAP_FAILED)
+		return -errno;
+	*out = mapped;
+	return 0;
+}
+
+int kernel_reserve(size_t size, size_t alignment, void **out)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	uint8_t *whole = mmap(NULL, size + alignment, PROT_NONE, flags, -1, 0);
+	if (whole == MAP_FAILED)
+		return -errno;
+	uint8_t *aligned = (uint8_t *)(((uintptr_t)whole + alignment - 1) & ~(uintptr_t)(alignment - 1));
+	if (aligned > whole)
+		munmap(whole, (size_t)(aligned - whole));
+	munmap(aligned + size, (size_t)(whole + alignment - aligned));
+	*out = aligned;
+	return 0;
+}
+
+void kernel_unmap(void *address, size_t size)
+{
+	munmap(address, size);
+}
+
+int kernel_eventfd(void)
+{
+	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+int kernel_eventfd_pending(int fd)
+{
+	struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+	return poll(&poll_fd, 1, 0) == 1 && (poll_fd.revents & POLLIN);
+}
+
+int kernel_eventfd_take(int fd)
+{
+	uint64_t count;
+	return read(fd, &count, sizeof(count)) == sizeof(count);
+}
+
+int kernel_eventfd_signal(int fd)
+{
+	uint64_t one = 1;
+	return write(fd, &one, sizeof(one)) == sizeof(one) ? 0 : -errno;
+}
+
+int kernel_poll_group(const int *fds, unsigned count)
+{
+	int group = epoll_create1(EPOLL_CLOEXEC);
+	if (group < 0)
+		return -errno;
+	for (unsigned i = 0; i < count; i++) {
+		struct epoll_event event = {.events = EPOLLIN, .data.fd = fds[i]};
+		if (epoll_ctl(group, EPOLL_CTL_ADD, fds[i], &event) < 0) {
+			int code = -errno;
+			close(group);
+			return code;
+		}
+	}
+	return group;
+}
+
+ssize_t kernel_read_line(const char *path, char *line, size_t capacity)
+{
+	int fd = kernel_open(path, O_RDONLY);
+	if (fd < 0)
+		return fd;
+	ssize_t length = kernel_pread(fd, line, capacity - 1, 0);
+	close(fd);
+	if (length < 0)
+		return length;
+	line[length] = '\0';
+	line[strcspn(line, "\n")] = '\0';
+	return (ssize_t)strlen(line);
+}
+
+int kernel_link_name(const char *path, char *name, size_t capacity)
+{
+	char target[PATH_MAX];
+	ssize_t length = readlink(path, target, sizeof(target) - 1);
+	if (length < 0)
+		return -errno;
+	target[length] = '\0';
+	const char *slash = strrchr(target, '/');
+	const char *last = slash ? slash + 1 : target;
+	if (strlen(last) >= capacity)
+		return -ENAMETOOLONG;
+	strcpy(name, last);
+	return 0;
+}
+
+int kernel_list(const char *path, int (*entry)(void *context, const char *name), void *context)
+{
+	DIR *folder = opendir(path);
+	if (!folder)
+		return -errno;
+	int result = 0;
+	for (const struct dirent *item; result == 0 && (item = readdir(folder));) {
+		if (item->d_name[0] != '.')
+			result = entry(context, item->d_name);
+	}
+	closedir(folder);
+	return result;
+}
+
+int kernel_fd_path(int fd, char *path, size_t capacity)
+{
+	char link[64];
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	ssize_t length = readlink(link, path, capacity - 1);
+	if (length < 0)
+		return -errno;
+	path[length] = '\0';
+	return 0;
+}
+
+/* CAP_IPC_LOCK lifts the limit: iommufd and type1 then do not account at all. */
+static int may_lock_anything(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2] = {0};
+	if (syscall(SYS_capget, &header, data) < 0)
+		return 0;
+	return (data[CAP_IPC_LOCK / 32].effective >> (CAP_IPC_LOCK % 32)) & 1;
+}
+
+uint64_t kernel_memlock_limit(void)
+{
+	struct rlimit limit;
+	if (may_lock_anything() || getrlimit(RLIMIT_MEMLOCK, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+		return UINT64_MAX;
+	return limit.rlim_cur;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Every kernel call of the library, one thin function each: negative errno instead of -1, EINTR retried where that is
+ * right. Tests link a model of VFIO and iommufd in place of kernel.c and fail each call in turn.
+ */
+#ifndef KERNEL_H
+#define KERNEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+int kernel_open(const char *path, int flags); /* O_CLOEXEC is added */
+void kernel_close(int fd);
+int kernel_dup(int fd); /* close-on-exec */
+int kernel_ioctl(int fd, unsigned long request, void *argument);
+ssize_t kernel_pread(int fd, void *buffer, size_t size, uint64_t offset);
+ssize_t kernel_pwrite(int fd, const void *buffer, size_t size, uint64_t offset);
+
+/** Maps shared and read-write or as `protection` says, at `address` when it is not NULL (replacing what is there). */
+int kernel_map(void *address, size_t size, int protection, int fd, uint64_t offset, void **out);
+/** Reserves address space without access, aligned to `alignment` (a power of two). */
+int kernel_reserve(size_t size, size_t alignment, void **out);
+void kernel_unmap(void *address, size_t size);
+
+int kernel_eventfd(void); /* non-blocking, close-on-exec */
+/** @return 1 when the eventfd has a count, else 0; the count is kept */
+int kernel_eventfd_pending(int fd);
+/** Takes the count. @return 1 when there was one, else 0 */
+int kernel_eventfd_take(int fd);
+int kernel_eventfd_signal(int fd);
+/** An epoll of two fds, for one pollable fd. */
+int kernel_poll_group(const int *fds, unsigned count);
+
+/** Reads a small file (sysfs) as a line without its newline. @return length or -errno */
+ssize_t kernel_read_line(const char *path, char *line, size_t capacity);
+/** Last component of what a symbolic link points to. @return 0 or -errno */
+int kernel_link_name(const char *path, char *name, size_t capacity);
+/** Calls `entry` with each name in a folder, in no particular order. A non-zero return ends it and is returned. */
+int kernel_list(const char *path, int (*entry)(void *context, const char *name), void *context);
+/** Path of an open file, by /proc/self/fd. */
+int kernel_fd_path(int fd, char *path, size_t capacity);
+/** RLIMIT_MEMLOCK, in bytes; UINT64_MAX: none. */
+uint64_t kernel_memlock_limit(void);
+
+#endif

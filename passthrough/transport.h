@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How the library talks to one device, whatever carries it: a VFIO file descriptor today. Regions and interrupt
+ * indexes are VFIO's (VFIO_PCI_BAR0_REGION_INDEX ..., VFIO_PCI_INTX_IRQ_INDEX ...).
+ */
+#ifndef TRANSPORT_H
+#define TRANSPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <tenon/error.h>
+
+#define TRANSPORT_AREAS_MAX 16
+
+struct transport_area {
+	uint64_t offset;
+	uint64_t size_bytes;
+};
+
+struct transport_region {
+	uint64_t size_bytes; /* 0: not implemented */
+	bool writable;
+	/* What may be mapped; none where the region must be trapped. From the sparse-mmap capability, else all of it. */
+	struct transport_area areas[TRANSPORT_AREAS_MAX];
+	unsigned area_count;
+};
+
+struct transport_irq {
+	unsigned count; /* vectors; 0: this kind does not exist */
+	bool resizable; /* vectors can be added while others are in use (no VFIO_IRQ_INFO_NORESIZE) */
+};
+
+struct transport;
+
+struct transport_ops {
+	int (*region_info)(struct transport *transport, unsigned region, struct transport_region *out,
+			   struct tenon_error *err);
+	int (*irq_info)(struct transport *transport, unsigned irq, struct transport_irq *out, struct tenon_error *err);
+
+	/* Whole or not at all; 0 or -errno. */
+	int (*region_read)(struct transport *transport, unsigned region, uint64_t offset, void *data,
+			   unsigned size_bytes);
+	int (*region_write)(struct transport *transport, unsigned region, uint64_t offset, const void *data,
+			    unsigned size_bytes);
+
+	/* Maps one area over reserved address space. */
+	int (*region_map)(struct transport *transport, unsigned region, const struct transport_area *area,
+			  void *address, struct tenon_error *err);
+
+	/* Gives vectors first .. first + count - 1 their eventfds (-1: none) in one call; enables the kind if it was off. */
+	int (*irq_arm)(struct transport *transport, unsigned irq, unsigned first, unsigned count, const int *eventfds,
+		       struct tenon_error *err);
+	/* Turns the kind off; all its eventfds are released. */
+	int (*irq_disable)(struct transport *transport, unsigned irq, struct tenon_error *err);
+	/* Level interrupts: a signal of `eventfd` unmasks the line. */
+	int (*irq_unmask_on)(struct transport *transport, unsigned irq, int eventfd, struct tenon_error *err);
+
+	int (*reset)(struct transport *transport, struct tenon_error *err);
+	void (*close)(struct transport *transport);
+};
+
+struct transport {
+	const struct transport_ops *ops;
+	bool can_reset;
+	unsigned region_count;
+	unsigned irq_count;
+};
+
+#endif

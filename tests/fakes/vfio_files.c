@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The fake kernel's file descriptors, and the functions of kernel.h that are about them. What a file does is in
+ * vfio_cdev.c and vfio_iommufd.c.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "kernel.h"
+#include "uapi.h"
+#include "vfio_model.h"
+
+/* How the kernel would number a new descriptor of nothing in particular. */
+static int new_real_fd(void)
+{
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (fd < 0 || fd >= MODEL_FDS)
+		abort();
+	return fd;
+}
+
+struct fake_file *files_add(enum file_kind kind, int real)
+{
+	for (unsigned i = 0; i < MODEL_FILES; i++) {
+		struct fake_file *file = &world.files[i];
+		if (file->kind != FILE_FREE)
+			continue;
+		*file = (struct fake_file){.kind = kind, .real = real, .fds = 1};
+		world.by_fd[real] = file;
+		return file;
+	}
+	abort();
+}
+
+struct fake_file *files_of(int fd)
+{
+	return fd >= 0 && fd < MODEL_FDS ? world.by_fd[fd] : NULL;
+}
+
+static void drop_if_unused(struct fake_file *file)
+{
+	if (file->fds || file->holds)
+		return;
+	if (file->kind == FILE_CDEV)
+		cdev_closed(file);
+	if (file->kind == FILE_IOMMUFD)
+		iommufd_closed(file);
+	close(file->real);
+	*file = (struct fake_file){0};
+}
+
+void files_hold(struct fake_file *file)
+{
+	file->holds++;
+}
+
+void files_release(struct fake_file *file)
+{
+	if (!file)
+		return;
+	file->holds--;
+	drop_if_unused(file);
+}
+
+void files_signal(const struct fake_file *file)
+{
+	uint64_t one = 1;
+	if (write(file->real, &one, sizeof(one)) != sizeof(one))
+		fake_report_misuse("eventfd %d overflowed", file->real);
+}
+
+bool fake_file_hold(int fd)
+{
+	struct fake_file *file = files_of(fd);
+	if (file)
+		files_hold(file);
+	return file != NULL;
+}
+
+bool fake_file_release(int fd)
+{
+	struct fake_file *file = files_of(fd);
+	if (file)
+		files_release(file);
+	return file != NULL;
+}
+
+void fake_on_close(void (*hook)(void *context, int fd), void *context)
+{
+	world.close_hook = hook;
+	world.close_context = context;
+}
+
+int kernel_open(const char *path, int flags)
+{
+	int code = calls_enter(FAKE_OPEN);
+	if (code < 0)
+		return code;
+	if (strcmp(path, "/dev/iommu") == 0) {
+		if (world.no_iommufd)
+			return -ENOENT;
+		return files_add(FILE_IOMMUFD, new_real_fd())->real;
+	}
+	struct fake_device *device = sysfs_device_of_node(path);
+	if (!device)
+		return -ENOENT;
+	if (device->open_error)
+		return -device->open_error;
+	struct fake_file *file = files_add(FILE_CDEV, new_real_fd());
+	file->device = device;
+	fake_journal("open %s", path);
+	return file->real;
+}
+
+void kernel_close(int fd)
+{
+	struct fake_file *file = files_of(fd);
+	if (!file) {
+		fake_report_misuse("fd %d closed, which is not open", fd);
+		return;
+	}
+	if (world.close_hook)
+		world.close_hook(world.close_context, fd);
+	if (file->kind == FILE_CDEV)
+		fake_journal("close cdev");
+	world.by_fd[fd] = NULL;
+	file->fds--;
+	if (fd != file->real)
+		close(fd);
+	drop_if_unused(file);
+}
+
+int kernel_dup(int fd)
+{
+	int code = calls_enter(FAKE_DUP);
+	if (code < 0)
+		return code;
+	struct fake_file *file = files_of(fd);
+	if (!file)
+		return -EBADF;
+	int copy = fcntl(file->real, F_DUPFD_CLOEXEC, 3);
+	if (copy < 0 || copy >= MODEL_FDS)
+		abort();
+	world.by_fd[copy] = file;
+	file->fds++;
+	return copy;
+}
+
+static struct fake_file *cdev_of(int fd)
+{
+	struct fake_file *file = files_of(fd);
+	return file && file->kind == FILE_CDEV ? file : NULL;
+}
+
+ssize_t kernel_pread(int fd, void *buffer, size_t size, uint64_t offset)
+{
+	int code = calls_enter(FAKE_PREAD);
+	if (code < 0)
+		return code;
+	struct fake_file *file = cdev_of(fd);
+	return file ? cdev_read(file, buffer, size, offset) : -EBADF;
+}
+
+ssize_t kernel_pwrite(int fd, const void *buffer, size_t size, uint64_t offset)
+{
+	int code = calls_enter(FAKE_PWRITE);
+	if (code < 0)
+		return code;
+	struct fake_file *file = cdev_of(fd);
+	return file ? cdev_write(file, buffer, size, offset) : -EBADF;
+}
+
+int kernel_eventfd(void)
+{
+	int code = calls_enter(FAKE_EVENTFD);
+	if (code < 0)
+		return code;
+	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (fd < 0 || fd >= MODEL_FDS)
+		abort();
+	return files_add(FILE_EVENTFD, fd)->real;
+}
+
+static struct fake_file *eventfd_of(int fd)
+{
+	struct fake_file *file = files_of(fd);
+	if (file && file->kind == FILE_EVENTFD)
+		return file;
+	fake_report_misuse("fd %d used as an eventfd, which it is not", fd);
+	return NULL;
+}
+
+int kernel_eventfd_pending(int fd)
+{
+	struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+	return eventfd_of(fd) && poll(&poll_fd, 1, 0) == 1 && (poll_fd.revents & POLLIN);
+}
+
+int kernel_eventfd_take(int fd)
+{
+	uint64_t count;
+	return eventfd_of(fd) && read(fd, &count, sizeof(count)) == sizeof(count);
+}
+
+int kernel_eventfd_signal(int fd)
+{
+	int code = calls_enter(FAKE_SIGNAL);
+	if (code < 0)
+		return code;
+	struct fake_file *file = eventfd_of(fd);
+	if (!file)
+		return -EBADF;
+	files_signal(file);
+	fake_kernel_run();
+	return 0;
+}
+
+int kernel_poll_group(const int *fds, unsigned count)
+{
+	int code = calls_enter(FAKE_POLL_GROUP);
+	if (code < 0)
+		return code;
+	int group = epoll_create1(EPOLL_CLOEXEC);
+	if (group < 0 || group >= MODEL_FDS)
+		abort();
+	for (unsigned i = 0; i < count; i++) {
+		struct epoll_event event = {.events = EPOLLIN, .data.fd = fds[i]};
+		if (!files_of(fds[i]) || epoll_ctl(group, EPOLL_CTL_ADD, fds[i], &event) < 0) {
+			close(group);
+			return -EBADF;
+		}
+	}
+	return files_add(FILE_EPOLL, group)->real;
+}
+
+int kernel_fd_path(int fd, char *path, size_t capacity)
+{
+	int code = calls_enter(FAKE_FD_PATH);
+	if (code < 0)
+		return code;
+	struct fake_file *file = files_of(fd);
+	if (!file)
+		return -ENOENT;
+	if (file->kind == FILE_CDEV)
+		snprintf(path, capacity, "/dev/vfio/devices/vfio%d", file->device->node);
+	else
+		snprintf(path, capacity, "%s", file->kind == FILE_IOMMUFD ? "/dev/iommu" : "anon_inode:[eventfd]");
+	return 0;
+}
+
+static enum fake_call kind_of_request(unsigned long request)
+{
+	static const struct {
+		unsigned long request;
+		enum fake_call kind;
+	} kinds[] = {
+		{VFIO_DEVICE_BIND_IOMMUFD, FAKE_BIND},
+		{VFIO_DEVICE_ATTACH_IOMMUFD_PT, FAKE_ATTACH},
+		{VFIO_DEVICE_GET_INFO, FAKE_GET_INFO},
+		{VFIO_DEVICE_GET_REGION_INFO, FAKE_REGION_INFO},
+		{VFIO_DEVICE_GET_IRQ_INFO, FAKE_IRQ_INFO},
+		{VFIO_DEVICE_SET_IRQS, FAKE_SET_IRQS},
+		{VFIO_DEVICE_RESET, FAKE_DEVICE_RESET},
+		{IOMMU_IOAS_ALLOC, FAKE_IOAS_ALLOC},
+		{IOMMU_IOAS_MAP, FAKE_IOAS_MAP},
+		{IOMMU_IOAS_UNMAP, FAKE_IOAS_UNMAP},
+		{IOMMU_IOAS_IOVA_RANGES, FAKE_IOVA_RANGES},
+		{IOMMU_DESTROY, FAKE_IOMMU_DESTROY},
+	};
+	for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		if (kinds[i].request == request)
+			return kinds[i].kind;
+	}
+	return FAKE_OTHER_IOCTL;
+}
+
+int kernel_ioctl(int fd, unsigned long request, void *argument)
+{
+	enum fake_call kind = kind_of_request(request);
+	int code = calls_enter(kind);
+	if (code < 0)
+		return code;
+	struct fake_file *file = files_of(fd);
+	if (!file)
+		return -EBADF;
+	switch (file->kind) {
+	case FILE_CDEV:
+		return cdev_ioctl(file, request, argument, kind);
+	case FILE_IOMMUFD:
+		return iommufd_ioctl(file, request, argument, kind);
+	default:
+		return -ENOTTY;
+	}
+}

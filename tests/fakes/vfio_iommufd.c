@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The fake kernel's iommufd: IOASes with DMA mappings and reserved addresses. After drivers/iommu/iommufd/ioas.c and
+ * io_pagetable.c. An IOAS without devices reserves nothing; each device brings the MSI window, the end of its
+ * translation, and a range of its own.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "uapi.h"
+#include "vfio_model.h"
+
+#define MSI_FIRST     0xfee00000ull
+#define MSI_LAST      0xfeefffffull
+#define APERTURE_LAST 0x7fffffffffull /* 39 bits */
+#define RANGES_MAX    40
+
+struct ranges {
+	struct iommu_iova_range list[RANGES_MAX];
+	unsigned count;
+};
+
+static struct fake_ioas *find(const struct fake_file *file, uint32_t id)
+{
+	for (unsigned i = 0; i < MODEL_IOASES; i++) {
+		if (id && world.ioases[i].id == id && world.ioases[i].iommufd == file)
+			return &world.ioases[i];
+	}
+	return NULL;
+}
+
+static void reserve(struct ranges *ranges, uint64_t first, uint64_t last)
+{
+	struct ranges left = {.count = 0};
+	for (unsigned i = 0; i < ranges->count; i++) {
+		struct iommu_iova_range range = ranges->list[i];
+		if (range.start < first)
+			left.list[left.count++] = (struct iommu_iova_range){
+				.start = range.start, .last = range.last < first ? range.last : first - 1};
+		if (range.last > last)
+			left.list[left.count++] = (struct iommu_iova_range){
+				.start = range.start > last ? range.start : last + 1, .last = range.last};
+	}
+	*ranges = left;
+}
+
+static void reserve_for(struct ranges *ranges, const struct fake_device *device)
+{
+	reserve(ranges, MSI_FIRST, MSI_LAST);
+	reserve(ranges, APERTURE_LAST + 1, UINT64_MAX);
+	if (device->reserved_last)
+		reserve(ranges, device->reserved_first, device->reserved_last);
+}
+
+static struct ranges allowed(const struct fake_ioas *ioas)
+{
+	struct ranges ranges = {.list = {{.start = 0, .last = UINT64_MAX}}, .count = 1};
+	for (unsigned i = 0; i < world.device_count; i++) {
+		if (world.devices[i]->ioas == ioas)
+			reserve_for(&ranges, world.devices[i]);
+	}
+	return ranges;
+}
+
+static bool is_allowed(const struct ranges *ranges, uint64_t first, uint64_t last)
+{
+	for (unsigned i = 0; i < ranges->count; i++) {
+		if (first >= ranges->list[i].start && last <= ranges->list[i].last)
+			return true;
+	}
+	return false;
+}
+
+int iommufd_attach_device(struct fake_device *device, uint32_t id)
+{
+	struct fake_ioas *ioas = find(device->owner->iommufd, id);
+	if (!ioas)
+		return -ENOENT;
+	if (device->ioas)
+		return -EINVAL;
+	struct ranges ranges = allowed(ioas);
+	reserve_for(&ranges, device);
+	for (unsigned i = 0; i < ioas->mapping_count; i++) {
+		uint64_t first = ioas->mappings[i].iova;
+		if (!is_allowed(&ranges, first, first + ioas->mappings[i].length - 1))
+			return -EADDRINUSE;
+	}
+	device->ioas = ioas;
+	ioas->attached++;
+	fake_journal("attach %s", device->bdf);
+	return 0;
+}
+
+void iommufd_detach_device(struct fake_device *device)
+{
+	if (device->ioas)
+		device->ioas->attached--;
+	device->ioas = NULL;
+}
+
+static int ioas_alloc(struct fake_file *file, struct iommu_ioas_alloc *request)
+{
+	for (unsigned i = 0; i < MODEL_IOASES; i++) {
+		if (world.ioases[i].id)
+			continue;
+		request->out_ioas_id = ++world.next_id;
+		world.ioases[i] = (struct fake_ioas){.id = world.next_id, .iommufd = file};
+		return 0;
+	}
+	return -ENOMEM;
+}
+
+static int ioas_destroy(struct fake_file *file, const struct iommu_destroy *request)
+{
+	struct fake_ioas *ioas = find(file, request->id);
+	if (!ioas)
+		return -ENOENT;
+	if (ioas->attached)
+		return -EBUSY;
+	*ioas = (struct fake_ioas){0};
+	return 0;
+}
+
+static int iova_ranges(struct fake_file *file, struct iommu_ioas_iova_ranges *request)
+{
+	const struct fake_ioas *ioas = find(file, request->ioas_id);
+	if (!ioas)
+		return -ENOENT;
+	struct ranges ranges = allowed(ioas);
+	struct iommu_iova_range *out = (struct iommu_iova_range *)(uintptr_t)request->allowed_iovas;
+	for (unsigned i = 0; i < ranges.count && i < request->num_iovas; i++)
+		out[i] = ranges.list[i];
+	int code = ranges.count > request->num_iovas ? -EMSGSIZE : 0;
+	request->num_iovas = ranges.count;
+	request->out_iova_alignment = 4096;
+	return code;
+}
+
+static uint64_t locked_bytes(void)
+{
+	uint64_t bytes = 0;
+	for (unsigned i = 0; i < MODEL_IOASES; i++) {
+		for (unsigned m = 0; m < world.ioases[i].mapping_count; m++)
+			bytes += world.ioases[i].mappings[m].length;
+	}
+	return bytes;
+}
+
+static int ioas_map(struct fake_file *file, const struct iommu_ioas_map *request)
+{
+	struct fake_ioas *ioas = find(file, request->ioas_id);
+	const uint32_t access = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE;
+	if (!(request->flags & access) || request->length == 0)
+		return -EINVAL;
+	if (!ioas)
+		return -ENOENT;
+	if ((request->iova | request->length | request->user_va) % 4096)
+		return -EINVAL;
+	uint64_t last = request->iova + request->length - 1;
+	if (last < request->iova)
+		return -EOVERFLOW;
+	struct ranges ranges = allowed(ioas);
+	if (!is_allowed(&ranges, request->iova, last))
+		return -EINVAL;
+	for (unsigned i = 0; i < ioas->mapping_count; i++) {
+		if (request->iova < ioas->mappings[i].iova + ioas->mappings[i].length &&
+		    ioas->mappings[i].iova <= last)
+			return -EEXIST;
+	}
+	if (ioas->mapping_count == MODEL_DMA_MAPPINGS || locked_bytes() + request->length > world.memlock)
+		return -ENOMEM;
+	ioas->mappings[ioas->mapping_count].iova = request->iova;
+	ioas->mappings[ioas->mapping_count].length = request->length;
+	ioas->mappings[ioas->mapping_count].user_va = request->user_va;
+	ioas->mappings[ioas->mapping_count].writable = request->flags & IOMMU_IOAS_MAP_WRITEABLE;
+	ioas->mapping_count++;
+	fake_journal("dma map 0x%llx", (unsigned long long)request->iova);
+	return 0;
+}
+
+/* Only whole areas are unmapped. */
+static int ioas_unmap(struct fake_file *file, struct iommu_ioas_unmap *request)
+{
+	struct fake_ioas *ioas = find(file, request->ioas_id);
+	if (!ioas)
+		return -ENOENT;
+	uint64_t last = request->iova + request->length - 1, unmapped = 0;
+	for (unsigned i = 0; i < ioas->mapping_count;) {
+		uint64_t first = ioas->mappings[i].iova, end = first + ioas->mappings[i].length - 1;
+		if (first > last || end < request->iova) {
+			i++;
+			continue;
+		}
+		if (first < request->iova || end > last)
+			return -ENOENT;
+		unmapped += ioas->mappings[i].length;
+		ioas->mappings[i] = ioas->mappings[--ioas->mapping_count];
+	}
+	fake_journal("dma unmap 0x%llx", (unsigned long long)request->iova);
+	request->length = unmapped;
+	return unmapped ? 0 : -ENOENT;
+}
+
+int iommufd_ioctl(struct fake_file *file, unsigned long request, void *argument, enum fake_call kind)
+{
+	static const struct {
+		enum fake_call kind;
+		uint32_t size_bytes;
+	} sizes[] = {
+		{FAKE_IOAS_ALLOC, sizeof(struct iommu_ioas_alloc)},
+		{FAKE_IOMMU_DESTROY, sizeof(struct iommu_destroy)},
+		{FAKE_IOVA_RANGES, sizeof(struct iommu_ioas_iova_ranges)},
+		{FAKE_IOAS_MAP, sizeof(struct iommu_ioas_map)},
+		{FAKE_IOAS_UNMAP, sizeof(struct iommu_ioas_unmap)},
+	};
+	uint32_t size;
+	memcpy(&size, argument, sizeof(size));
+	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		if (sizes[i].kind == kind && size < sizes[i].size_bytes)
+			return -EINVAL;
+	}
+	switch (kind) {
+	case FAKE_IOAS_ALLOC:
+		return ioas_alloc(file, argument);
+	case FAKE_IOMMU_DESTROY:
+		return ioas_destroy(file, argument);
+	case FAKE_IOVA_RANGES:
+		return iova_ranges(file, argument);
+	case FAKE_IOAS_MAP:
+		return ioas_map(file, argument);
+	case FAKE_IOAS_UNMAP:
+		return ioas_unmap(file, argument);
+	default:
+		return -ENOTTY;
+	}
+}
+
+void iommufd_closed(const struct fake_file *file)
+{
+	for (unsigned i = 0; i < MODEL_IOASES; i++) {
+		if (world.ioases[i].iommufd == file)
+			world.ioases[i] = (struct fake_ioas){0};
+	}
+}
+
+unsigned fake_ioas_count(void)
+{
+	unsigned count = 0;
+	for (unsigned i = 0; i < MODEL_IOASES; i++)
+		count += world.ioases[i].id != 0;
+	return count;
+}
+
+unsigned fake_dma_mappings(void)
+{
+	unsigned count = 0;
+	for (unsigned i = 0; i < MODEL_IOASES; i++)
+		count += world.ioases[i].mapping_count;
+	return count;
+}
+
+bool fake_dma_reaches(const struct fake_device *device, uint64_t iova, bool write)
+{
+	const struct fake_ioas *ioas = device->ioas;
+	for (unsigned i = 0; ioas && i < ioas->mapping_count; i++) {
+		if (iova >= ioas->mappings[i].iova && iova - ioas->mappings[i].iova < ioas->mappings[i].length)
+			return !write || ioas->mappings[i].writable;
+	}
+	return false;
+}

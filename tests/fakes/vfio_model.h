@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/* The fake kernel's inside: what its sources share. Tests include vfio_fake.h. */
+#ifndef VFIO_MODEL_H
+#define VFIO_MODEL_H
+
+#include <sys/types.h>
+
+#include "vfio_fake.h"
+
+#define MODEL_DEVICES      16
+#define MODEL_FDS          20000
+#define MODEL_FILES        8192
+#define MODEL_IOASES       8
+#define MODEL_DMA_MAPPINGS 80
+#define MODEL_MEMORY       256
+#define MODEL_NONE         0xffff
+
+enum file_kind {
+	FILE_FREE,
+	FILE_CDEV,
+	FILE_IOMMUFD,
+	FILE_EVENTFD,
+	FILE_EPOLL,
+};
+
+/* An open file description. A real fd backs it, so that polling works and numbers do not clash with the process's own. */
+struct fake_file {
+	enum file_kind kind;
+	unsigned fds;   /* the library's descriptors of it */
+	unsigned holds; /* the kernel's and the hypervisor's references */
+	int real;       /* stays open while anything refers to the file */
+	struct fake_device *device; /* FILE_CDEV */
+	struct fake_file *iommufd;  /* FILE_CDEV: what it is bound to, held; NULL: not bound */
+};
+
+struct fake_ioas {
+	uint32_t id; /* 0: free */
+	struct fake_file *iommufd;
+	unsigned attached;
+	struct {
+		uint64_t iova, length, user_va;
+		bool writable;
+	} mappings[MODEL_DMA_MAPPINGS];
+	unsigned mapping_count;
+};
+
+/* A range of the process's address space that the library reserved (bar NULL) or mapped. */
+struct memory_range {
+	uintptr_t start, end;
+	const struct fake_bar *bar;
+};
+
+struct world {
+	struct fake_device *devices[MODEL_DEVICES];
+	unsigned device_count;
+	struct fake_file files[MODEL_FILES];
+	struct fake_file *by_fd[MODEL_FDS];
+	struct fake_ioas ioases[MODEL_IOASES];
+	uint32_t next_id;
+	struct memory_range memory[MODEL_MEMORY];
+	unsigned memory_count;
+	bool no_iommufd;
+	uint64_t memlock;
+	void (*close_hook)(void *context, int fd);
+	void *close_context;
+	char misuse[256];
+};
+
+extern struct world world;
+
+/* vfio_calls.c: counts a call. @return 0, or the negative errno that a test asked for */
+int calls_enter(enum fake_call kind);
+void calls_reset(void);
+
+/* vfio_files.c */
+struct fake_file *files_add(enum file_kind kind, int real);
+struct fake_file *files_of(int fd);
+void files_hold(struct fake_file *file);
+void files_release(struct fake_file *file);
+void files_signal(const struct fake_file *file);
+
+/* vfio_sysfs.c */
+struct fake_device *sysfs_device_of_node(const char *path);
+bool driver_is_vfio(const struct fake_device *device);
+
+/* vfio_cdev.c */
+int cdev_ioctl(struct fake_file *file, unsigned long request, void *argument, enum fake_call kind);
+ssize_t cdev_read(struct fake_file *file, void *buffer, size_t size, uint64_t offset);
+ssize_t cdev_write(struct fake_file *file, const void *buffer, size_t size, uint64_t offset);
+int cdev_bar_of_map(struct fake_file *file, uint64_t offset, size_t size, struct fake_bar **bar);
+void cdev_closed(struct fake_file *file);
+/** What pci_try_reset_function does: the device forgets, its config space comes back. */
+int cdev_reset_function(struct fake_device *device);
+
+/* vfio_config.c */
+void config_bind(struct fake_device *device);
+int config_read(struct fake_device *device, void *buffer, size_t size, uint64_t offset);
+int config_write(struct fake_device *device, const void *buffer, size_t size, uint64_t offset);
+bool config_memory_enabled(const struct fake_device *device);
+
+/* vfio_irqs.c */
+int irqs_info(const struct fake_device *device, void *argument);
+int irqs_set(struct fake_device *device, void *argument);
+void irqs_closed(struct fake_device *device);
+void irqs_intx_mask(struct fake_device *device);
+void irqs_intx_unmask(struct fake_device *device);
+
+/* vfio_iommufd.c */
+int iommufd_ioctl(struct fake_file *file, unsigned long request, void *argument, enum fake_call kind);
+void iommufd_closed(const struct fake_file *file);
+int iommufd_attach_device(struct fake_device *device, uint32_t id);
+void iommufd_detach_device(struct fake_device *device);
+
+
+#endif

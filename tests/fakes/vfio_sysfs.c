@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The fake kernel's sysfs: links, files and folders of PCI devices and IOMMU groups, made up from the device list when
+ * they are asked for. Only what the library reads exists; anything else is -ENOENT.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kernel.h"
+#include "vfio_model.h"
+
+bool driver_is_vfio(const struct fake_device *device)
+{
+	return strncmp(device->driver, "vfio", 4) == 0;
+}
+
+/* Splits "/sys/bus/pci/devices/<bdf>/<rest>". */
+static struct fake_device *device_of_path(const char *path, const char **rest)
+{
+	static const char folder[] = "/sys/bus/pci/devices/";
+	if (strncmp(path, folder, strlen(folder)) != 0)
+		return NULL;
+	const char *bdf = path + strlen(folder);
+	size_t length = strcspn(bdf, "/");
+	for (unsigned i = 0; i < world.device_count; i++) {
+		struct fake_device *device = world.devices[i];
+		if (device->hidden_in_sysfs || strlen(device->bdf) != length || strncmp(device->bdf, bdf, length) != 0)
+			continue;
+		*rest = bdf[length] ? bdf + length + 1 : "";
+		return device;
+	}
+	return NULL;
+}
+
+struct fake_device *sysfs_device_of_node(const char *path)
+{
+	int node, used = 0;
+	if (sscanf(path, "/dev/vfio/devices/vfio%d%n", &node, &used) != 1 || path[used])
+		return NULL;
+	for (unsigned i = 0; i < world.device_count; i++) {
+		if (world.devices[i]->node == node)
+			return world.devices[i];
+	}
+	return NULL;
+}
+
+static int copy_name(const char *text, char *name, size_t capacity)
+{
+	if (strlen(text) >= capacity)
+		return -ENAMETOOLONG;
+	strcpy(name, text);
+	return 0;
+}
+
+static int sysfs_link(const char *path, char *name, size_t capacity)
+{
+	const char *rest;
+	const struct fake_device *device = device_of_path(path, &rest);
+	if (device && strcmp(rest, "subsystem") == 0)
+		return copy_name("pci", name, capacity);
+	if (device && strcmp(rest, "driver") == 0 && device->driver[0])
+		return copy_name(device->driver, name, capacity);
+	if (device && strcmp(rest, "iommu_group") == 0 && device->group >= 0) {
+		char group[16];
+		snprintf(group, sizeof(group), "%d", device->group);
+		return copy_name(group, name, capacity);
+	}
+
+	int node, used = 0;
+	if (sscanf(path, "/sys/class/vfio-dev/vfio%d/device%n", &node, &used) != 1 || used == 0 || path[used])
+		return -ENOENT;
+	char device_path[64];
+	snprintf(device_path, sizeof(device_path), "/dev/vfio/devices/vfio%d", node);
+	device = sysfs_device_of_node(device_path);
+	return device && !device->hidden_in_sysfs ? copy_name(device->bdf, name, capacity) : -ENOENT;
+}
+
+static int sysfs_line(const char *path, char *line, size_t capacity)
+{
+	const char *rest;
+	const struct fake_device *device = device_of_path(path, &rest);
+	char text[32];
+	if (device && strcmp(rest, "vendor") == 0)
+		snprintf(text, sizeof(text), "0x%04x", fake_config_get(device, 0, 2));
+	else if (device && strcmp(rest, "device") == 0)
+		snprintf(text, sizeof(text), "0x%04x", fake_config_get(device, 2, 2));
+	else if (device && strcmp(rest, "class") == 0)
+		snprintf(text, sizeof(text), "0x%06x", fake_config_get(device, 8, 4) >> 8);
+	else if (device && strcmp(rest, "reset_method") == 0)
+		snprintf(text, sizeof(text), "%s", device->no_reset ? "" : "flr pm");
+	else
+		return -ENOENT;
+	return copy_name(text, line, capacity);
+}
+
+static int list_group(int group, int (*entry)(void *context, const char *name), void *context)
+{
+	bool found = false;
+	for (unsigned i = 0; i < world.device_count; i++) {
+		if (world.devices[i]->group != group)
+			continue;
+		found = true;
+		int result = entry(context, world.devices[i]->bdf);
+		if (result)
+			return result;
+	}
+	return found ? 0 : -ENOENT;
+}
+
+static int sysfs_list(const char *path, int (*entry)(void *context, const char *name), void *context)
+{
+	int group, used = 0;
+	if (sscanf(path, "/sys/kernel/iommu_groups/%d/devices%n", &group, &used) == 1 && used && !path[used])
+		return list_group(group, entry, context);
+
+	const char *rest;
+	const struct fake_device *device = device_of_path(path, &rest);
+	if (device && strcmp(rest, "vfio-dev") == 0 && device->node >= 0) {
+		char name[16];
+		snprintf(name, sizeof(name), "vfio%d", device->node);
+		return entry(context, name);
+	}
+	return -ENOENT;
+}
+
+ssize_t kernel_read_line(const char *path, char *line, size_t capacity)
+{
+	int code = calls_enter(FAKE_READ_LINE);
+	if (code == 0)
+		code = sysfs_line(path, line, capacity);
+	return code < 0 ? code : (ssize_t)strlen(line);
+}
+
+int kernel_link_name(const char *path, char *name, size_t capacity)
+{
+	int code = calls_enter(FAKE_LINK_NAME);
+	return code < 0 ? code : sysfs_link(path, name, capacity);
+}
+
+int kernel_list(const char *path, int (*entry)(void *context, const char *name), void *context)
+{
+	int code = calls_enter(FAKE_LIST);
+	return code < 0 ? code : sysfs_list(path, entry, context);
+}
+
+uint64_t kernel_memlock_limit(void)
+{
+	return world.memlock;
+}

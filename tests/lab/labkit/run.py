@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: MIT
+"""Runs a scenario: makes the run's folder, starts the emulated host, follows it to its end, and has it judged."""
+from pathlib import Path
+import fcntl
+import importlib.util
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+from . import build, initrd
+from .build import LAB
+from .judge import Failed, Run
+
+HOST_APPEND = ("console=ttyS0 loglevel=7 printk.time=1 panic=-1 oops=panic intel_iommu=on iommu=pt "
+               "hung_task_timeout_secs=120 tsc=reliable rcupdate.rcu_cpu_stall_timeout=120")
+
+
+class Skipped(Exception):
+    """The reason, one line."""
+
+
+class Scenario:
+    """A folder of tests/lab/scenarios: scenario.py, host.sh and, where there is a guest, guest.sh.
+
+    scenario.py's first line of documentation says what the scenario shows. It may set:
+    machine        a Machine; needed
+    based_on       the name of another scenario, whose settings and files this one has unless it brings its own
+    timeout        seconds that the whole run may take
+    programs       names of guest programs (tests/lab/guest/NAME.c) that the guest's /bin gets
+    host_programs  names of host programs (tests/lab/host/NAME.c) that are on the host script's PATH
+    modules        kernel modules that the guest loads, in order
+    files          paths below tests/ that the host finds in $OUT
+    in_all         False: not part of `run all`
+    judge(run)     raises, through run.expect, at the first thing that is wrong
+    """
+
+    DEFAULTS = {"timeout": 300, "programs": (), "host_programs": (), "modules": (), "files": (), "in_all": True}
+
+    def __init__(self, name: str):
+        self.name = name
+        module = _load(name)
+        base = getattr(module, "based_on", None)
+        self.modules_found = [module] + ([_load(base)] if base else [])
+        self.about = (module.__doc__ or "").strip().splitlines()[0]
+        self.folders = [LAB / "scenarios" / each for each in (name, base) if each]
+
+    def __getattr__(self, setting: str):
+        for module in self.modules_found:
+            if hasattr(module, setting):
+                return getattr(module, setting)
+        return self.DEFAULTS[setting]
+
+    def file(self, name: str):
+        """The scenario's own file of this name, or its base's, or None."""
+        return next((folder / name for folder in self.folders if (folder / name).exists()), None)
+
+
+def _load(name: str):
+    source = LAB / "scenarios" / name / "scenario.py"
+    if not source.exists():
+        raise LookupError(f"no scenario {name}; `lab list` names them")
+    spec = importlib.util.spec_from_file_location(f"scenario_{name}", source)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def names() -> list:
+    return sorted(path.parent.name for path in (LAB / "scenarios").glob("*/scenario.py"))
+
+
+def _available_mib() -> int:
+    with open("/proc/meminfo") as info:
+        return next(int(line.split()[1]) >> 10 for line in info if line.startswith("MemAvailable"))
+
+
+def prepare(scenario: Scenario, tenon: Path, folder: Path):
+    """Fills a new folder, which the host sees as $OUT, with everything that the run reads."""
+    kernel = build.kernel()
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "bin").mkdir(parents=True)
+    shutil.copytree(LAB / "host", folder / "host")
+    shutil.copy(tenon, folder / "bin" / "tenon")
+    for name in ("vfio_open", *scenario.host_programs):
+        shutil.copy(build.program(LAB / "host" / f"{name}.c"), folder / "bin")
+    for name in scenario.files:
+        shutil.copy(LAB.parent / name, folder)
+    for name in ("host.sh", "guest.sh"):
+        if scenario.file(name):
+            shutil.copy(scenario.file(name), folder)
+    for disk in scenario.machine.disks:
+        disk.make(folder)
+    (folder / "devices.wanted").write_text("".join(
+        f"{device.name} {scenario.machine.path_of(device)} {device.bind or 'none'}\n"
+        for device in scenario.machine.devices))
+    initrd.make_host(folder / "host.cpio", LAB / "host" / "init")
+    if (folder / "guest.sh").exists():
+        programs = [build.program(LAB / "guest" / f"{name}.c") for name in scenario.programs]
+        modules = [kernel / "modules" / f"{name}.ko" for name in scenario.modules]
+        initrd.make_guest(folder / "guest.cpio", LAB / "guest" / "init", folder / "guest.sh", programs, modules)
+    (folder / "environment").write_text("".join(
+        f"{name}={shlex.quote(value)}\n" for name, value in os.environ.items() if name.startswith("LAB_")))
+    (folder / "facts").touch()
+    return kernel
+
+
+class Host:
+    """A running emulated host. It dies with this process, however that ends."""
+
+    def __init__(self, scenario: Scenario, kernel: Path, folder: Path, serial: list, append: str = ""):
+        shares = {"root": ("/", False), "kernel": (kernel, False), "out": (folder, True)}
+        command = scenario.machine.command(
+            kernel / "bzImage", folder / "host.cpio", shares, f"{HOST_APPEND} {append}", serial)
+        (folder / "command").write_text(" ".join(f"'{word}'" if " " in word else word for word in command) + "\n")
+        self.errors = open(folder / "qemu.err", "w")
+        self.process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *command], stderr=self.errors,
+            stdin=None if append else subprocess.DEVNULL)
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.errors.close()
+
+
+def _follow(path: Path, offset: int) -> int:
+    """Prints what a file has gained since `offset`."""
+    if not path.exists():
+        return offset
+    with open(path, errors="replace") as report:
+        report.seek(offset)
+        text = report.read()
+        if text:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        return report.tell()
+
+
+def _play(scenario: Scenario, kernel: Path, folder: Path, follow: bool):
+    host = Host(scenario, kernel, folder, ["-serial", f"file:{folder / 'host.log'}"])
+    deadline = time.monotonic() + scenario.timeout
+    offset = 0
+    try:
+        while host.process.poll() is None:
+            if time.monotonic() > deadline:
+                phases = (folder / "phases").read_text().splitlines() if (folder / "phases").exists() else []
+                last = phases[-1].split(" ", 1)[1] if phases else "the host's boot"
+                raise Failed(f"not finished after {scenario.timeout} s; it was at: {last}")
+            if follow:
+                offset = _follow(folder / "report", offset)
+            time.sleep(0.05)
+        if follow:
+            _follow(folder / "report", offset)
+    finally:
+        host.stop()
+    if host.process.returncode:
+        reason = ((folder / "qemu.err").read_text().strip().splitlines() or ["no message"])[-1]
+        raise Failed(f"the emulated host's QEMU failed with {host.process.returncode}: {reason}")
+
+
+def _judge(scenario: Scenario, folder: Path):
+    run = Run(folder, scenario, scenario.machine)
+    run.expect_clean_host()
+    run.expect("host.status" in run.facts, "the emulated host died; see host.log")
+    for trouble in ("host.missing", "host.unbound"):
+        run.expect(trouble not in run.facts, f"{trouble}: {run.facts.get(trouble)}")
+    scenario.judge(run)
+    run.expect_fact("host.status", "0")
+    run.expect_released()
+
+
+def play(name: str, tenon: Path, follow: bool = False) -> float:
+    """Runs one scenario and returns its seconds. Raises Failed or Skipped. The folder stays; its disks only on failure."""
+    scenario = Scenario(name)
+    needed = scenario.machine.memory_mib + 512
+    if _available_mib() < needed:
+        raise Skipped(f"needs {needed} MiB of free memory, this machine has {_available_mib()}")
+    folder = build.build_folder() / name
+    with open(build.build_folder() / f".{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        kernel = prepare(scenario, tenon, folder)
+        started = time.monotonic()
+        _play(scenario, kernel, folder, follow)
+        _judge(scenario, folder)
+        for disk in scenario.machine.disks:
+            (folder / f"{disk.id}.img").unlink()
+        return time.monotonic() - started
+
+
+def shell(name: str, tenon: Path):
+    """A developer's shell in the host of a scenario, with its devices bound."""
+    scenario = Scenario(name)
+    folder = build.build_folder() / f"{name}-shell"
+    kernel = prepare(scenario, tenon, folder)
+    size = os.get_terminal_size() if sys.stdin.isatty() else os.terminal_size((80, 24))
+    append = f"quiet lab_shell=1 lab_rows={size.lines} lab_cols={size.columns}"
+    host = Host(scenario, kernel, folder, ["-serial", "mon:stdio"], append)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    host.process.wait()
+    host.stop()

@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: MIT
+tenon_linux guest --exit-device
+true

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+/* Glue between libtenon's device and the machine's buses; no decision about the device itself is made here. */
+#include <errno.h>
+#include <linux/pci_regs.h>
+
+#include "assigned.h"
+#include "layout.h"
+#include "log.h"
+#include "pci/root_port.h"
+
+static uint32_t config_read(void *context, unsigned offset, unsigned size_bytes)
+{
+	struct assigned *assigned = context;
+	return tenon_device_config_read(assigned->device, offset, size_bytes);
+}
+
+static void config_write(void *context, unsigned offset, unsigned size_bytes, uint32_t value)
+{
+	struct assigned *assigned = context;
+	tenon_device_config_write(assigned->device, offset, size_bytes, value);
+}
+
+static void bar_read(void *context, uint64_t offset, void *data, unsigned size_bytes)
+{
+	struct assigned_bar *bar = context;
+	tenon_device_bar_read(bar->owner->device, bar->bar, offset, data, size_bytes);
+}
+
+static void bar_write(void *context, uint64_t offset, const void *data, unsigned size_bytes)
+{
+	struct assigned_bar *bar = context;
+	tenon_device_bar_write(bar->owner->device, bar->bar, offset, data, size_bytes);
+}
+
+/* Called with the device's lock held; the buses have their own. */
+static void bar_placed(void *context, const struct tenon_bar_placement *placement)
+{
+	struct assigned *assigned = context;
+	struct assigned_bar *bar = &assigned->bars[placement->bar];
+	struct tenon_error error;
+
+	if (bar->on_bus)
+		bus_remove(bar->io ? assigned->ports : assigned->memory, bar->first);
+	bar->on_bus = false;
+	if (!placement->enabled)
+		return;
+	const struct bus_range range = {
+		.first = placement->address,
+		.size_bytes = placement->size_bytes,
+		.handler = {.read = bar_read, .write = bar_write, .context = bar},
+	};
+	bar->io = placement->io;
+	bar->first = placement->address;
+	/* A guest that puts one BAR over another gets what it asked for: only the first answers. */
+	bar->on_bus = bus_add(bar->io ? assigned->ports : assigned->memory, &range, &error) == 0;
+}
+
+static void log_message(void *context, enum tenon_log_level level, const char *message)
+{
+	if (level == TENON_LOG_INFO)
+		log_info("%s", message);
+	else
+		log_warning("%s", message);
+}
+
+int assigned_plug(struct assigned *assigned, const struct device_options *options, struct pci_host *host,
+		  struct tenon_error *err)
+{
+	int code;
+	assigned->options = options;
+	assigned->function = (struct pci_function){
+		.config_read = config_read, .config_write = config_write, .context = assigned};
+	int slot = options->slot ? (int)options->slot : pci_bus_free_device(&host->root);
+	if (slot < 0)
+		return tenon_fail(err, -ENOSPC, "%s: no free slot on the guest's root bus; assign fewer devices",
+				  options->address);
+	assigned->slot = (unsigned)slot;
+	if (options->root_port) {
+		code = pci_root_port_create(host->port_count + 1, &assigned->port, err);
+		if (code == 0)
+			code = pci_root_port_plug(host, assigned->slot, assigned->port, err);
+		if (code == 0)
+			code = pci_bus_add(pci_root_port_bus(assigned->port), 0, 0, &assigned->function, err);
+	} else {
+		code = pci_bus_add(&host->root, assigned->slot, 0, &assigned->function, err);
+	}
+	return code;
+}
+
+int assigned_open(struct assigned *assigned, struct tenon_space *space, struct tenon_vm *vm, struct bus *ports,
+		  struct bus *memory, struct tenon_error *err)
+{
+	assigned->ports = ports;
+	assigned->memory = memory;
+	assigned->host = (struct tenon_vm_host){
+		.vm = vm, .bar_placed = bar_placed, .log = log_message, .context = assigned};
+	/* Behind a root port the device has number 0 there, so its pins swizzle as the port's own do. */
+	for (unsigned pin = 0; pin < 4; pin++)
+		assigned->host.intx_gsi[pin] = (int)(LAYOUT_INTX_GSI + (assigned->slot + pin) % 4);
+	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++)
+		assigned->bars[i] = (struct assigned_bar){.owner = assigned, .bar = i};
+
+	const struct tenon_device_options options = {
+		.size = sizeof(options),
+		.address = assigned->options->address,
+		.cdev = assigned->options->fd,
+		.space = space,
+		.ops = &tenon_vm_host_ops,
+		.host = &assigned->host,
+		.slot = assigned->port ? TENON_SLOT_ROOT_PORT : TENON_SLOT_ROOT_BUS,
+	};
+	return tenon_device_open(&options, &assigned->device, err);
+}
+
+void assigned_set_bars(struct assigned *assigned, const uint64_t address[TENON_DEVICE_BARS])
+{
+	const struct tenon_device_info *info = tenon_device_info(assigned->device);
+	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
+		if (!info->bars[i].size_bytes)
+			continue;
+		tenon_device_config_write(assigned->device, PCI_BASE_ADDRESS_0 + 4 * i, 4, (uint32_t)address[i]);
+		if (info->bars[i].is_64bit)
+			tenon_device_config_write(assigned->device, PCI_BASE_ADDRESS_0 + 4 * (i + 1), 4,
+						  (uint32_t)(address[i] >> 32));
+	}
+	tenon_device_config_write(assigned->device, PCI_INTERRUPT_LINE, 1,
+				  info->intx_pin ? (uint32_t)assigned->host.intx_gsi[info->intx_pin - 1] : 0);
+}
+
+void assigned_close(struct assigned *assigned)
+{
+	tenon_device_close(assigned->device);
+	assigned->device = NULL;
+	pci_root_port_destroy(assigned->port);
+	assigned->port = NULL;
+}

@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Builds and tears down the machine. While the host resets the assigned devices, which is mostly waiting, a second thread
+ * of this file populates guest memory and loads the kernel.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "layout.h"
+#include "log.h"
+#include "machine.h"
+#include "machine_boot.h"
+
+/* The first request wins. What it carries is stored before the loop is woken, and only read after that. */
+static void request_stop(struct machine *machine, enum machine_stop stop, unsigned status, const char *message)
+{
+	enum machine_stop expected = MACHINE_RUNNING;
+	if (!atomic_compare_exchange_strong(&machine->stop, &expected, stop))
+		return;
+	machine->exit_status = status;
+	if (message)
+		tenon_fail(&machine->failure, -EIO, "%s", message);
+	for (unsigned i = 0; i < machine->options->cpus; i++)
+		tenon_vcpu_pause(machine->vcpus[i].vcpu, false);
+	eventfd_write(machine->wake_fd, 1);
+}
+
+static void power_requested(void *context, enum power_request request, unsigned status)
+{
+	static const enum machine_stop stops[] = {
+		[POWER_OFF] = MACHINE_POWER_OFF, [POWER_RESET] = MACHINE_RESET, [POWER_EXIT] = MACHINE_EXIT};
+	request_stop(context, stops[request], status, NULL);
+}
+
+static void vcpu_stopped(void *context, unsigned index, enum tenon_vcpu_stop why, const char *message)
+{
+	static const enum machine_stop stops[] = {
+		[TENON_VCPU_STOP_SHUTDOWN] = MACHINE_TRIPLE_FAULT,
+		[TENON_VCPU_STOP_SYSTEM_RESET] = MACHINE_RESET,
+		[TENON_VCPU_STOP_SYSTEM_OFF] = MACHINE_POWER_OFF,
+		[TENON_VCPU_STOP_FAILED] = MACHINE_VCPU_FAILED,
+	};
+	request_stop(context, stops[why], 0, message);
+}
+
+static void port_read(void *context, uint16_t port, void *data, unsigned size_bytes)
+{
+	bus_read(&((struct machine *)context)->ports, port, data, size_bytes);
+}
+
+static void port_write(void *context, uint16_t port, const void *data, unsigned size_bytes)
+{
+	bus_write(&((struct machine *)context)->ports, port, data, size_bytes);
+}
+
+static void memory_read(void *context, uint64_t gpa, void *data, unsigned size_bytes)
+{
+	bus_read(&((struct machine *)context)->mmio, gpa, data, size_bytes);
+}
+
+static void memory_write(void *context, uint64_t gpa, const void *data, unsigned size_bytes)
+{
+	bus_write(&((struct machine *)context)->mmio, gpa, data, size_bytes);
+}
+
+static const struct tenon_vcpu_handlers vcpu_handlers = {
+	.size = sizeof(vcpu_handlers),
+	.port_read = port_read,
+	.port_write = port_write,
+	.memory_read = memory_read,
+	.memory_write = memory_write,
+	.stopped = vcpu_stopped,
+};
+
+static void serial_port_read(void *context, uint64_t offset, void *data, unsigned size_bytes)
+{
+	uint8_t *bytes = data;
+	for (unsigned i = 0; i < size_bytes; i++)
+		bytes[i] = serial_read(context, (unsigned)offset + i);
+}
+
+static void serial_port_write(void *context, uint64_t offset, const void *data, unsigned size_bytes)
+{
+	const uint8_t *bytes = data;
+	for (unsigned i = 0; i < size_bytes; i++)
+		serial_write(context, (unsigned)offset + i, bytes[i]);
+}
+
+static int create_serial(struct machine *machine, struct tenon_error *err)
+{
+	int code = chardev_open(machine->options->serial, &machine->chardev, err);
+	if (code < 0)
+		return code;
+	machine->serial_irq = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (machine->serial_irq < 0)
+		return tenon_fail(err, -errno, "serial port: cannot make its interrupt: %s; raise the limit of open files (ulimit -n)",
+				  strerror(errno));
+	code = tenon_vm_irqfd_attach(machine->vm, LAYOUT_SERIAL_GSI, machine->serial_irq, -1, err);
+	if (code == 0)
+		code = serial_create(machine->chardev, machine->serial_irq, &machine->serial, err);
+	if (code < 0)
+		return code;
+	const struct bus_range ports = {
+		.first = LAYOUT_SERIAL_PORT,
+		.size_bytes = 8,
+		.handler = {.read = serial_port_read, .write = serial_port_write, .context = machine->serial},
+	};
+	return bus_add(&machine->ports, &ports, err);
+}
+
+static int create_memory(struct machine *machine, struct tenon_error *err)
+{
+	uint64_t needed = loader_memory_needed(&machine->files);
+	if (machine->options->memory.size_bytes < needed)
+		return tenon_fail(err, -EINVAL, "--memory: %llu MiB is too little for %s%s%s; give at least %lluM",
+				  (unsigned long long)(machine->options->memory.size_bytes >> 20), machine->options->kernel,
+				  machine->options->initrd ? " with " : "", machine->options->initrd ? machine->options->initrd : "",
+				  (unsigned long long)((needed + (1 << 20) - 1) >> 20));
+	int code = memory_create(&machine->options->memory, &machine->memory, err);
+	for (unsigned i = 0; code == 0 && i < machine->memory.part_count; i++) {
+		const struct tenon_vm_memory slot = {
+			.size = sizeof(slot),
+			.gpa = machine->memory.parts[i].gpa,
+			.size_bytes = machine->memory.parts[i].size_bytes,
+			.hva = machine->memory.parts[i].hva,
+		};
+		code = tenon_vm_memory_add(machine->vm, &slot, err);
+	}
+	return code;
+}
+
+static int plug_devices(struct machine *machine, struct tenon_error *err)
+{
+	const struct run_options *options = machine->options;
+	unsigned ports = 0;
+	for (unsigned i = 0; i < options->device_count; i++)
+		ports += options->devices[i].root_port;
+	int code = pci_host_init(&machine->pci, 1 + ports, &machine->mmio, err);
+	/* Those with a wish first, so that the others do not take their slot. */
+	for (int wish = 1; wish >= 0; wish--) {
+		for (unsigned i = 0; code == 0 && i < options->device_count; i++) {
+			if ((options->devices[i].slot != 0) == (wish == 1))
+				code = assigned_plug(&machine->devices[i], &options->devices[i], &machine->pci, err);
+		}
+	}
+	return code;
+}
+
+static int create_vcpus(struct machine *machine, struct tenon_error *err)
+{
+	unsigned count = machine->options->cpus;
+	if (count > tenon_vm_max_vcpus(machine->vm))
+		return tenon_fail(err, -EINVAL, "--cpus %u: this host's KVM allows %u; give fewer", count,
+				  tenon_vm_max_vcpus(machine->vm));
+	int code = cpu_model_create(machine->vm, count, &machine->cpu_model, err);
+	for (unsigned i = 0; code == 0 && i < count; i++) {
+		struct machine_vcpu *slot = &machine->vcpus[i];
+		code = tenon_vcpu_create(machine->vm, i, &vcpu_handlers, machine, &slot->vcpu, err);
+		if (code == 0)
+			code = cpu_init(machine->cpu_model, slot->vcpu, err);
+	}
+	return code;
+}
+
+struct opener {
+	struct machine *machine;
+	struct tenon_error error;
+	int code;
+};
+
+static void *open_devices(void *argument)
+{
+	struct opener *opener = argument;
+	struct machine *machine = opener->machine;
+	for (unsigned i = 0; opener->code == 0 && i < machine->options->device_count; i++) {
+		uint64_t started = log_now_ns();
+		opener->code = assigned_open(&machine->devices[i], machine->space, machine->vm, &machine->ports, &machine->mmio,
+					     &opener->error);
+		log_step(started, "%s: opening and resetting", machine->options->devices[i].address);
+	}
+	return NULL;
+}
+
+static int populate(struct machine *machine, struct tenon_error *err)
+{
+	if (machine->options->device_count == 0 && !machine->options->memory.prefault)
+		return 0;
+	uint64_t started = log_now_ns();
+	int code = memory_populate(&machine->memory, 0, err);
+	log_step(started, "populating %llu MiB of guest memory",
+		 (unsigned long long)(machine->options->memory.size_bytes >> 20));
+	return code;
+}
+
+/* The long steps of start-up, side by side. */
+static int open_and_load(struct machine *machine, struct loader_entry *entry, struct tenon_error *err)
+{
+	struct opener opener = {.machine = machine};
+	pthread_t thread;
+	bool threaded = machine->options->device_count && pthread_create(&thread, NULL, open_devices, &opener) == 0;
+	if (!threaded)
+		open_devices(&opener);
+	int code = opener.code == 0 || threaded ? populate(machine, err) : 0;
+	if (code == 0)
+		code = create_vcpus(machine, err);
+	if (code == 0)
+		code = machine_load(machine, entry, err);
+	if (threaded)
+		pthread_join(thread, NULL);
+	if (code == 0 && opener.code < 0) {
+		*err = opener.error;
+		code = opener.code;
+	}
+	return code;
+}
+
+static int map_memory(struct machine *machine, struct tenon_error *err)
+{
+	int code = 0;
+	uint64_t started = log_now_ns();
+	for (unsigned i = 0; code == 0 && i < machine->memory.part_count; i++) {
+		const struct tenon_space_region region = {
+			.size = sizeof(region),
+			.gpa = machine->memory.parts[i].gpa,
+			.size_bytes = machine->memory.parts[i].size_bytes,
+			.hva = machine->memory.parts[i].hva,
+		};
+		code = tenon_space_add(machine->space, &region, err);
+	}
+	log_step(started, "mapping guest memory for the devices");
+	return code;
+}
+
+/* Power-on state is kept after CPUID and MSRs are set and before boot registers are: what a reset goes back to. */
+static int capture_power_on(struct machine *machine, struct tenon_error *err)
+{
+	int code = 0;
+	for (unsigned i = 0; code == 0 && i < machine->options->cpus; i++)
+		code = tenon_vcpu_state_capture(machine->vcpus[i].vcpu, &machine->vcpus[i].power_on, err);
+	return code;
+}
+
+static int build(struct machine *machine, struct tenon_error *err)
+{
+	const struct run_options *options = machine->options;
+	const struct tenon_vm_options vm_options = {.size = sizeof(vm_options)};
+	const struct tenon_space_options space_options = {.size = sizeof(space_options), .iommufd = options->iommufd};
+	struct loader_entry entry;
+
+	machine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (machine->wake_fd < 0)
+		return tenon_fail(err, -errno, "cannot make an eventfd: %s; raise the limit of open files (ulimit -n)",
+				  strerror(errno));
+	int code = loader_files_init(&machine->files, options->kernel, options->initrd, options->append, err);
+	if (code == 0)
+		code = tenon_vm_create(&vm_options, &machine->vm, err);
+	if (code == 0)
+		code = create_memory(machine, err);
+	if (code == 0)
+		code = create_serial(machine, err);
+	if (code == 0)
+		code = power_init(&machine->power, options->exit_device, &machine->ports, err);
+	if (code == 0)
+		code = plug_devices(machine, err);
+	if (code == 0)
+		code = tenon_space_create(&space_options, &machine->space, err);
+	if (code == 0)
+		code = open_and_load(machine, &entry, err);
+	if (code == 0)
+		code = map_memory(machine, err);
+	if (code == 0)
+		code = machine_place_devices(machine, err);
+	if (code == 0)
+		code = machine_configure(machine, err);
+	if (code == 0)
+		code = capture_power_on(machine, err);
+	if (code == 0)
+		code = cpu_enter(machine->vcpus[0].vcpu, &machine->memory, &entry, err);
+	return code;
+}
+
+int machine_create(const struct run_options *options, struct machine **out, struct tenon_error *err)
+{
+	struct machine *machine = calloc(1, sizeof(*machine));
+	if (!machine)
+		return tenon_fail(err, -ENOMEM, "out of memory; free some memory");
+	machine->options = options;
+	machine->serial_irq = machine->wake_fd = -1;
+	machine->memory.fd = -1;
+	machine->power = (struct power){.request = power_requested, .context = machine};
+	bus_init(&machine->ports, "port");
+	bus_init(&machine->mmio, "address");
+
+	int code = build(machine, err);
+	if (code < 0) {
+		machine_destroy(machine);
+		return code;
+	}
+	*out = machine;
+	return 0;
+}
+
+void machine_destroy(struct machine *machine)
+{
+	if (!machine)
+		return;
+	for (unsigned i = 0; i < CPU_COUNT_MAX; i++) {
+		tenon_vcpu_destroy(machine->vcpus[i].vcpu);
+		tenon_vcpu_state_free(machine->vcpus[i].power_on);
+	}
+	for (unsigned i = 0; i < OPTIONS_DEVICES_MAX; i++)
+		assigned_close(&machine->devices[i]);
+	tenon_space_destroy(machine->space);
+	serial_destroy(machine->serial);
+	chardev_close(machine->chardev);
+	cpu_model_destroy(machine->cpu_model);
+	tenon_vm_destroy(machine->vm);
+	memory_destroy(&machine->memory);
+	loader_files_finish(&machine->files);
+	if (machine->serial_irq >= 0)
+		close(machine->serial_irq);
+	if (machine->wake_fd >= 0)
+		close(machine->wake_fd);
+	bus_finish(&machine->ports);
+	bus_finish(&machine->mmio);
+	free(machine);
+}
+
+int machine_start(struct machine *machine, struct tenon_error *err)
+{
+	int code = 0;
+	for (unsigned i = 0; code == 0 && i < machine->options->cpus; i++)
+		code = tenon_vcpu_start(machine->vcpus[i].vcpu, err);
+	return code;
+}
+
+void machine_pause(struct machine *machine)
+{
+	/* All are asked before any is waited for. */
+	for (unsigned i = 0; i < machine->options->cpus; i++)
+		tenon_vcpu_pause(machine->vcpus[i].vcpu, false);
+	for (unsigned i = 0; i < machine->options->cpus; i++)
+		tenon_vcpu_pause(machine->vcpus[i].vcpu, true);
+}
+
+static void reset_devices(struct machine *machine)
+{
+	for (unsigned i = 0; i < machine->options->device_count; i++) {
+		struct tenon_error error;
+		if (tenon_device_reset(machine->devices[i].device, &error) < 0)
+			log_error(&error);
+	}
+	serial_reset(machine->serial);
+}
+
+int machine_reset(struct machine *machine, struct tenon_error *err)
+{
+	struct loader_entry entry;
+	reset_devices(machine);
+	int code = tenon_vm_irqchip_reset(machine->vm, err);
+	for (unsigned i = 0; code == 0 && i < machine->options->cpus; i++)
+		code = tenon_vcpu_state_restore(machine->vcpus[i].vcpu, machine->vcpus[i].power_on, TENON_VCPU_RESTORE_RESET,
+						err);
+	if (code == 0)
+		code = machine_configure(machine, err);
+	if (code == 0)
+		code = machine_load(machine, &entry, err);
+	if (code == 0)
+		code = cpu_enter(machine->vcpus[0].vcpu, &machine->memory, &entry, err);
+	if (code < 0)
+		return code;
+	atomic_store(&machine->stop, MACHINE_RUNNING);
+	for (unsigned i = 0; i < machine->options->cpus; i++)
+		tenon_vcpu_resume(machine->vcpus[i].vcpu);
+	return 0;
+}
+
+void machine_stats(const struct machine *machine, struct tenon_vcpu_stats *out)
+{
+	*out = (struct tenon_vcpu_stats){0};
+	for (unsigned i = 0; i < machine->options->cpus; i++) {
+		struct tenon_vcpu_stats one;
+		tenon_vcpu_stats_read(machine->vcpus[i].vcpu, &one);
+		out->port_reads += one.port_reads;
+		out->port_writes += one.port_writes;
+		out->memory_reads += one.memory_reads;
+		out->memory_writes += one.memory_writes;
+		out->kicks += one.kicks;
+		out->halts += one.halts;
+		out->dirty_ring_full += one.dirty_ring_full;
+		out->other += one.other;
+	}
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The machine: a VM with its memory, CPUs, buses and devices, put together from the parts of this folder.
+ *
+ * Call order: create; run; destroy. All from one thread; vCPU threads call into the buses meanwhile.
+ */
+#ifndef MACHINE_H
+#define MACHINE_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include <tenon-kvm/vcpu.h>
+#include <tenon-kvm/vm.h>
+#include <tenon/tenon.h>
+
+#include "assigned.h"
+#include "bus.h"
+#include "cpu/cpu.h"
+#include "devices/chardev.h"
+#include "devices/power.h"
+#include "devices/serial.h"
+#include "loader/loader.h"
+#include "memory.h"
+#include "options.h"
+#include "pci/host.h"
+#include "pci/placement.h"
+
+/* Why the machine stopped running. The first request wins; those that other vCPUs make meanwhile are dropped. */
+enum machine_stop {
+	MACHINE_RUNNING,
+	MACHINE_POWER_OFF,
+	MACHINE_RESET,
+	MACHINE_EXIT,         /* the exit device was written */
+	MACHINE_TRIPLE_FAULT,
+	MACHINE_VCPU_FAILED,
+};
+
+struct machine_vcpu {
+	struct tenon_vcpu *vcpu;
+	struct tenon_vcpu_state *power_on;
+};
+
+struct machine {
+	const struct run_options *options;
+	struct loader_files files;
+	struct memory memory;
+	struct tenon_vm *vm;
+	struct cpu_model *cpu_model;
+	struct machine_vcpu vcpus[CPU_COUNT_MAX];
+	struct bus ports, mmio;
+	struct pci_host pci;
+	struct tenon_space *space;
+	struct assigned devices[OPTIONS_DEVICES_MAX];
+	struct placement_device placed[OPTIONS_DEVICES_MAX];
+	struct placement placement;
+	struct chardev *chardev;
+	struct serial *serial;
+	int serial_irq;
+	struct power power;
+
+	int wake_fd; /* eventfd: a vCPU made a request */
+	_Atomic enum machine_stop stop;
+	unsigned exit_status;       /* for MACHINE_EXIT */
+	struct tenon_error failure; /* for MACHINE_VCPU_FAILED */
+};
+
+/** Opens, checks and builds everything; the machine is ready to run. @param options borrowed until machine_destroy */
+int machine_create(const struct run_options *options, struct machine **out, struct tenon_error *err);
+
+/** Stops the vCPUs, closes the devices, frees everything. NULL and half-built machines are accepted. */
+void machine_destroy(struct machine *machine);
+
+/** Starts the vCPUs. */
+int machine_start(struct machine *machine, struct tenon_error *err);
+
+/** Pauses every vCPU and waits until all have left the guest. */
+void machine_pause(struct machine *machine);
+
+/** Resets every device, the interrupt controllers and CPUs, and loads the kernel again. The vCPUs are paused; they run after it. */
+int machine_reset(struct machine *machine, struct tenon_error *err);
+
+/** VM exits of all vCPUs together. */
+void machine_stats(const struct machine *machine, struct tenon_vcpu_stats *out);
+
+/** Ranges that the guest is told of, ascending. @return how many */
+unsigned machine_ranges(const struct machine *machine, struct loader_range ranges[LOADER_RANGES_MAX]);
+
+#endif

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+/* Power-on: BAR placement, ACPI tables, memory map, kernel. The machine has no firmware; this file does its work. */
+#include <errno.h>
+
+#include "acpi/tables.h"
+#include "layout.h"
+#include "machine_boot.h"
+
+enum { RANGE_RAM = 1, RANGE_RESERVED = 2 };
+
+static uint64_t end_of_ram(const struct memory *memory)
+{
+	const struct memory_part *last = &memory->parts[memory->part_count - 1];
+	uint64_t end = last->gpa + last->size_bytes;
+	return end > LAYOUT_RAM_ABOVE_4G ? end : LAYOUT_RAM_ABOVE_4G;
+}
+
+int machine_place_devices(struct machine *machine, struct tenon_error *err)
+{
+	unsigned count = machine->options->device_count;
+	for (unsigned i = 0; i < count; i++) {
+		const struct tenon_device_info *info = tenon_device_info(machine->devices[i].device);
+		machine->placed[i] = (struct placement_device){
+			.name = info->address, .bars = info->bars, .port = machine->devices[i].port};
+	}
+	return placement_compute(machine->placed, count, end_of_ram(&machine->memory),
+				 cpu_model_physical_bits(machine->cpu_model), &machine->placement, err);
+}
+
+static struct acpi_window acpi_window(const struct placement_window *window)
+{
+	return (struct acpi_window){.first = window->first, .size_bytes = window->size_bytes};
+}
+
+static int write_acpi(struct machine *machine, struct tenon_error *err)
+{
+	struct acpi_machine description = {
+		.cpu_count = machine->options->cpus,
+		.bus_count = machine->pci.bus_count,
+		.pci_io = acpi_window(&machine->placement.io),
+		.pci32 = acpi_window(&machine->placement.memory32),
+		.pci64 = acpi_window(&machine->placement.memory64),
+		.exit_device = machine->options->exit_device,
+	};
+	for (unsigned i = 0; i < machine->options->device_count; i++) {
+		if (machine->devices[i].port)
+			description.root_port_devices[description.root_port_count++] = machine->devices[i].slot;
+	}
+	uint8_t *image = memory_at(&machine->memory, LAYOUT_ACPI, LAYOUT_ACPI_BYTES);
+	int bytes = acpi_build(&description, image, LAYOUT_ACPI_BYTES, err);
+	return bytes < 0 ? bytes : 0;
+}
+
+int machine_configure(struct machine *machine, struct tenon_error *err)
+{
+	for (unsigned i = 0; i < machine->options->device_count; i++) {
+		assigned_set_bars(&machine->devices[i], machine->placed[i].address);
+		if (machine->devices[i].port)
+			pci_root_port_reset(machine->devices[i].port, &machine->placed[i].port_windows);
+	}
+	return write_acpi(machine, err);
+}
+
+unsigned machine_ranges(const struct machine *machine, struct loader_range ranges[LOADER_RANGES_MAX])
+{
+	const struct memory *memory = &machine->memory;
+	uint64_t low_end = memory->parts[0].gpa + memory->parts[0].size_bytes;
+	unsigned count = 0;
+	ranges[count++] = (struct loader_range){0, LAYOUT_LOW_RAM_END, RANGE_RAM};
+	ranges[count++] = (struct loader_range){LAYOUT_LOW_RAM_END, LAYOUT_HIGH_RAM - LAYOUT_LOW_RAM_END, RANGE_RESERVED};
+	ranges[count++] = (struct loader_range){LAYOUT_HIGH_RAM, low_end - LAYOUT_HIGH_RAM, RANGE_RAM};
+	ranges[count++] = (struct loader_range){
+		LAYOUT_ECAM, (uint64_t)machine->pci.bus_count * LAYOUT_ECAM_BUS_BYTES, RANGE_RESERVED};
+	if (memory->part_count > 1)
+		ranges[count++] = (struct loader_range){memory->parts[1].gpa, memory->parts[1].size_bytes, RANGE_RAM};
+	return count;
+}
+
+int machine_load(struct machine *machine, struct loader_entry *entry, struct tenon_error *err)
+{
+	struct loader_range ranges[LOADER_RANGES_MAX];
+	const struct loader_input input = {
+		.files = &machine->files,
+		.memory = &machine->memory,
+		.ranges = ranges,
+		.range_count = machine_ranges(machine, ranges),
+		.rsdp_gpa = LAYOUT_ACPI,
+	};
+	return loader_load(&input, entry, err);
+}

@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Owns guest RAM: its options, the memfd behind it, the mapping and faulting it in. It knows the place of the PCI hole
+ * and nothing of KVM or of what is written into RAM.
+ *
+ * One shared mapping of one memfd: VFIO can pin it once (a private one is copied on pinning), vfio-user servers get the fd,
+ * and none of it counts as this process's private memory.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <linux/memfd.h>
+
+#include "layout.h"
+#include "memory.h"
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008u /* Linux 6.3 */
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+
+#define MIB                  (UINT64_C(1) << 20)
+#define GIB                  (UINT64_C(1) << 30)
+#define SMALL_GRANULE        (2 * MIB)
+#define POPULATE_CHUNK       (64 * MIB)
+#define POPULATE_THREADS_MAX 64u
+#define POPULATE_STACK_BYTES (64u * 1024)
+
+/* ---- Options ---- */
+
+static int parse_size(const char *text, const char **end, uint64_t *size_bytes, struct tenon_error *err)
+{
+	char *after = NULL;
+	errno = 0;
+	uint64_t number = strtoull(text, &after, 10);
+	if (!isdigit((unsigned char)text[0]))
+		return tenon_fail(err, -EINVAL, "memory '%s': does not start with a size; write it like 512M or 4G",
+				  text);
+
+	unsigned shift = 0;
+	switch (*after) {
+	case 'K':
+	case 'k':
+		shift = 10;
+		break;
+	case 'M':
+	case 'm':
+		shift = 20;
+		break;
+	case 'G':
+	case 'g':
+		shift = 30;
+		break;
+	case 'T':
+	case 't':
+		shift = 40;
+		break;
+	default:
+		break;
+	}
+	if (shift)
+		after++;
+	if (*after != '\0' && *after != ',')
+		return tenon_fail(err, -EINVAL, "memory '%s': unknown unit '%.*s'; units are K, M, G and T", text,
+				  (int)strcspn(after, ","), after);
+	/* A file's size is signed. */
+	if (errno == ERANGE || number > (uint64_t)INT64_MAX >> shift)
+		return tenon_fail(err, -EINVAL, "memory '%s': more than any host can map", text);
+
+	*size_bytes = number << shift;
+	*end = after;
+	return 0;
+}
+
+static bool option_is(const char *option, size_t length, const char *name)
+{
+	return strlen(name) == length && memcmp(option, name, length) == 0;
+}
+
+static int parse_option(const char *text, const char *option, size_t length, struct memory_options *options,
+			struct tenon_error *err)
+{
+	if (option_is(option, length, "prefault"))
+		options->prefault = true;
+	else if (option_is(option, length, "hugepages=2M"))
+		options->huge_page_bytes = 2 * MIB;
+	else if (option_is(option, length, "hugepages=1G"))
+		options->huge_page_bytes = GIB;
+	else if (length >= 9 && memcmp(option, "hugepages", 9) == 0)
+		return tenon_fail(err, -EINVAL,
+				  "memory '%s': '%.*s' is no huge page size; use hugepages=2M or hugepages=1G", text,
+				  (int)length, option);
+	else
+		return tenon_fail(
+			err, -EINVAL,
+			"memory '%s': unknown option '%.*s'; options are hugepages=2M, hugepages=1G and prefault", text,
+			(int)length, option);
+	return 0;
+}
+
+static int check_options(const struct memory_options *options, struct tenon_error *err)
+{
+	uint64_t huge = options->huge_page_bytes;
+	uint64_t granule = huge ? huge : SMALL_GRANULE;
+
+	if (huge && huge != 2 * MIB && huge != GIB)
+		return tenon_fail(err, -EINVAL,
+				  "memory: huge pages of %" PRIu64 " bytes: not a size of this CPU; use 2M or 1G",
+				  huge);
+	if (options->size_bytes == 0)
+		return tenon_fail(err, -EINVAL, "memory: a guest cannot run in 0 bytes; give it a size like 512M");
+	if (options->size_bytes > INT64_MAX - GIB)
+		return tenon_fail(err, -EINVAL, "memory: %" PRIu64 " bytes: more than any host can map",
+				  options->size_bytes);
+	if (options->size_bytes % granule)
+		return tenon_fail(err, -EINVAL,
+				  "memory: %" PRIu64 " bytes: not a multiple of %" PRIu64
+				  "M%s; the next size is %" PRIu64 "M",
+				  options->size_bytes, granule / MIB, huge ? ", the huge page size" : "",
+				  (options->size_bytes / granule + 1) * granule / MIB);
+	return 0;
+}
+
+int memory_options_parse(const char *text, struct memory_options *options, struct tenon_error *err)
+{
+	struct memory_options parsed = {0};
+	const char *rest = NULL;
+	int result = parse_size(text, &rest, &parsed.size_bytes, err);
+
+	while (result == 0 && *rest == ',') {
+		const char *option = rest + 1;
+		size_t length = strcspn(option, ",");
+		result = parse_option(text, option, length, &parsed, err);
+		rest = option + length;
+	}
+	if (result == 0)
+		result = check_options(&parsed, err);
+	if (result == 0)
+		*options = parsed;
+	return result;
+}
+
+/* ---- What the host has ---- */
+
+static uint64_t huge_pool_read(uint64_t huge_page_bytes, const char *name)
+{
+	char path[96];
+	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%" PRIu64 "kB/%s", huge_page_bytes / 1024,
+		 name);
+	uint64_t value = 0;
+	FILE *file = fopen(path, "re");
+	if (file) {
+		if (fscanf(file, "%" SCNu64, &value) != 1)
+			value = 0;
+		fclose(file);
+	}
+	return value;
+}
+
+/* The pool cannot back the guest: says how many pages there are and how to get as many as are missing. */
+static int fail_huge_pool(const struct memory_options *options, struct tenon_error *err)
+{
+	uint64_t page = options->huge_page_bytes;
+	uint64_t needed = options->size_bytes / page;
+	uint64_t total = huge_pool_read(page, "nr_hugepages");
+	uint64_t free_pages = huge_pool_read(page, "free_hugepages");
+	uint64_t reserved = huge_pool_read(page, "resv_hugepages");
+	uint64_t usable = free_pages > reserved ? free_pages - reserved : 0;
+	const char *size = page == GIB ? "1 GiB" : "2 MiB";
+
+	if (usable >= needed)
+		return tenon_fail(err, -ENOMEM,
+				  "memory: %" PRIu64 " huge pages of %s: refused, though %" PRIu64
+				  " are free; a hugetlb limit of this process's cgroup is likely (hugetlb.*.max)",
+				  needed, size, usable);
+	return tenon_fail(err, -ENOMEM,
+			  "memory: needs %" PRIu64 " huge pages of %s: the host has %" PRIu64 " free of %" PRIu64
+			  "; echo %" PRIu64 " > /sys/kernel/mm/hugepages/hugepages-%" PRIu64 "kB/nr_hugepages",
+			  needed, size, usable, total, total + needed - usable, page / 1024);
+}
+
+static uint64_t host_available_bytes(void)
+{
+	uint64_t kib = 0;
+	char line[128];
+	FILE *file = fopen("/proc/meminfo", "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "MemAvailable: %" SCNu64, &kib) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return kib * 1024;
+}
+
+/* Transparent huge pages of shared memory are off on most hosts; then the file shows "[never]". */
+static bool host_gives_transparent_huge(void)
+{
+	char text[128];
+	int fd = open("/sys/kernel/mm/transparent_hugepage/shmem_enabled", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	ssize_t length = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[length > 0 ? length : 0] = '\0';
+	return length > 0 && !strstr(text, "[never]") && !strstr(text, "[deny]");
+}
+
+/* ---- Creation ---- */
+
+static int memfd_open(const struct memory_options *options, struct tenon_error *err)
+{
+	unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+	if (options->huge_page_bytes == GIB)
+		flags |= MFD_HUGETLB | MFD_HUGE_1GB;
+	else if (options->huge_page_bytes)
+		flags |= MFD_HUGETLB | MFD_HUGE_2MB;
+
+	int fd = memfd_create("guest-ram", flags | MFD_NOEXEC_SEAL);
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create("guest-ram", flags);
+	if (fd >= 0)
+		return fd;
+
+	int code = -errno;
+	if (options->huge_page_bytes && (code == -ENODEV || code == -EINVAL || code == -ENOENT))
+		return tenon_fail(err, code,
+				  "memory: this host has no huge pages of %s; leave hugepages= out, or use %s",
+				  options->huge_page_bytes == GIB ? "1 GiB" : "2 MiB",
+				  options->huge_page_bytes == GIB ? "hugepages=2M" : "a kernel with CONFIG_HUGETLBFS");
+	return tenon_fail(err, code, "memory: cannot create a memfd: %s", strerror(-code));
+}
+
+/*
+ * Maps the file at a multiple of `alignment`, so that host address, guest address and file offset agree modulo the huge page
+ * size: only then can KVM, the IOMMU and the host's page tables use huge pages.
+ */
+static uint8_t *map_aligned(int fd, uint64_t size_bytes, uint64_t alignment)
+{
+	uint64_t reserved_bytes = size_bytes + alignment;
+	uint8_t *reserved = mmap(NULL, reserved_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (reserved == MAP_FAILED)
+		return NULL;
+
+	uint64_t head = -(uint64_t)(uintptr_t)reserved & (alignment - 1);
+	uint8_t *hva = reserved + head;
+	if (mmap(hva, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+		int code = errno;
+		munmap(reserved, reserved_bytes);
+		errno = code;
+		return NULL;
+	}
+	if (head)
+		munmap(reserved, head);
+	if (alignment > head)
+		munmap(hva + size_bytes, alignment - head);
+	return hva;
+}
+
+static void split_around_hole(struct memory *memory)
+{
+	uint64_t size = memory->options.size_bytes;
+	uint64_t low = size < LAYOUT_PCI32 ? size : LAYOUT_PCI32;
+
+	memory->parts[0] = (struct memory_part){.gpa = 0, .size_bytes = low, .hva = memory->hva};
+	memory->part_count = 1;
+	if (size > low) {
+		memory->parts[1] = (struct memory_part){
+			.gpa = LAYOUT_RAM_ABOVE_4G, .size_bytes = size - low, .hva = memory->hva + low};
+		memory->part_count = 2;
+	}
+}
+
+int memory_create(const struct memory_options *options, struct memory *memory, struct tenon_error *err)
+{
+	int result = check_options(options, err);
+	if (result < 0)
+		return result;
+
+	uint64_t size = options->size_bytes;
+	struct memory built = {.options = *options};
+	built.fd = memfd_open(options, err);
+	if (built.fd < 0)
+		return built.fd;
+
+	if (ftruncate(built.fd, (off_t)size) < 0) {
+		result = tenon_fail(err, -errno, "memory: cannot size the memfd to %" PRIu64 " MiB: %s", size / MIB,
+				    strerror(errno));
+		goto fail;
+	}
+	/* Whoever gets the fd (a vfio-user server) must not be able to take pages from under us: that would be a SIGBUS here. */
+	if (fcntl(built.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+		result = tenon_fail(err, -errno, "memory: cannot seal the memfd: %s", strerror(errno));
+		goto fail;
+	}
+
+	built.hva = map_aligned(built.fd, size, size >= GIB ? GIB : SMALL_GRANULE);
+	if (!built.hva) {
+		result = -errno;
+		if (options->huge_page_bytes && result == -ENOMEM)
+			fail_huge_pool(options, err);
+		else
+			tenon_fail(err, result,
+				   "memory: cannot map %" PRIu64
+				   " MiB: %s; ask for less, or raise the address space limit "
+				   "(ulimit -v)",
+				   size / MIB, strerror(-result));
+		goto fail;
+	}
+
+	/* Advice only. A core dump of the monitor needs no guest RAM. */
+	if (!options->huge_page_bytes && host_gives_transparent_huge())
+		built.transparent_huge = madvise(built.hva, size, MADV_HUGEPAGE) == 0;
+	madvise(built.hva, size, MADV_DONTDUMP);
+
+	split_around_hole(&built);
+	*memory = built;
+	return 0;
+
+fail:
+	close(built.fd);
+	return result;
+}
+
+void memory_destroy(struct memory *memory)
+{
+	if (memory->hva) {
+		munmap(memory->hva, memory->options.size_bytes);
+		close(memory->fd);
+	}
+	memset(memory, 0, sizeof(*memory));
+}
+
+/* ---- Populating ---- */
+
+struct populate {
+	uint8_t *hva;
+	uint64_t size_bytes;
+	uint64_t chunk_bytes;
+	uint64_t page_bytes;
+	_Atomic uint64_t next;
+	_Atomic int result;
+};
+
+static int populate_range(uint8_t *hva, uint64_t size_bytes, uint64_t page_bytes)
+{
+	while (madvise(hva, size_bytes, MADV_POPULATE_WRITE) < 0) {
+		if (errno == EINTR || errno == EAGAIN)
+			continue;
+		if (errno != EINVAL)
+			return -errno;
+		/* Older than 5.14: a write that changes nothing, as the page may hold something. */
+		for (uint64_t offset = 0; offset < size_bytes; offset += page_bytes)
+			__atomic_fetch_or(hva + offset, 0, __ATOMIC_RELAXED);
+		break;
+	}
+	return 0;
+}
+
+static void *populate_worker(void *argument)
+{
+	struct populate *job = argument;
+	while (atomic_load(&job->result) == 0) {
+		uint64_t offset = atomic_fetch_add(&job->next, job->chunk_bytes);
+		if (offset >= job->size_bytes)
+			break;
+		uint64_t left = job->size_bytes - offset;
+		int result = populate_range(job->hva + offset, left < job->chunk_bytes ? left : job->chunk_bytes,
+					    job->page_bytes);
+		if (result < 0)
+			atomic_store(&job->result, result);
+	}
+	return NULL;
+}
+
+static unsigned usable_cpus(void)
+{
+	cpu_set_t cpus;
+	if (sched_getaffinity(0, sizeof(cpus), &cpus) < 0)
+		return 1;
+	return (unsigned)CPU_COUNT(&cpus);
+}
+
+/* Runs the job on up to `threads` threads, this one included; a thread that cannot be made is done without. */
+static void populate_run(struct populate *job, unsigned threads)
+{
+	pthread_t helpers[POPULATE_THREADS_MAX];
+	unsigned started = 0;
+	pthread_attr_t attributes;
+	sigset_t all, before;
+
+	/* The monitor's signals are not for the helpers. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, POPULATE_STACK_BYTES);
+	while (started + 1 < threads && pthread_create(&helpers[started], &attributes, populate_worker, job) == 0)
+		started++;
+	pthread_attr_destroy(&attributes);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+
+	populate_worker(job);
+	for (unsigned i = 0; i < started; i++)
+		pthread_join(helpers[i], NULL);
+}
+
+int memory_populate(struct memory *memory, unsigned threads, struct tenon_error *err)
+{
+	uint64_t huge = memory->options.huge_page_bytes;
+	struct populate job = {
+		.hva = memory->hva,
+		.size_bytes = memory->options.size_bytes,
+		.chunk_bytes = huge > POPULATE_CHUNK ? huge : POPULATE_CHUNK,
+		.page_bytes = huge ? huge : (uint64_t)sysconf(_SC_PAGESIZE),
+	};
+
+	uint64_t chunks = (job.size_bytes + job.chunk_bytes - 1) / job.chunk_bytes;
+	if (threads == 0)
+		threads = usable_cpus();
+	if (threads > chunks)
+		threads = (unsigned)chunks;
+	populate_run(&job, threads < POPULATE_THREADS_MAX ? threads : POPULATE_THREADS_MAX);
+
+	int result = atomic_load(&job.result);
+	if (result == 0)
+		return 0;
+	if (huge && (result == -ENOMEM || result == -EFAULT)) {
+		fail_huge_pool(&memory->options, err);
+		return result;
+	}
+	return tenon_fail(err, result,
+			  "memory: cannot populate %" PRIu64 " MiB: %s; the host has %" PRIu64
+			  " MiB available: ask for less, or raise the memory limit of this process's cgroup",
+			  job.size_bytes / MIB, strerror(-result), host_available_bytes() / MIB);
+}
+
+/* ---- Access ---- */
+
+void *memory_at(const struct memory *memory, uint64_t gpa, uint64_t size_bytes)
+{
+	for (unsigned i = 0; i < memory->part_count; i++) {
+		const struct memory_part *part = &memory->parts[i];
+		if (gpa < part->gpa || gpa - part->gpa >= part->size_bytes)
+			continue;
+		uint64_t offset = gpa - part->gpa;
+		return size_bytes <= part->size_bytes - offset ? part->hva + offset : NULL;
+	}
+	return NULL;
+}
+
+int memory_clear(struct memory *memory, uint64_t gpa, uint64_t size_bytes)
+{
+	uint8_t *hva = memory_at(memory, gpa, size_bytes);
+	if (!hva)
+		return -EFAULT;
+
+	/* A hole of the memfd reads as zeroes already; hugetlbfs has no SEEK_DATA and says all is data. */
+	off_t first = hva - memory->hva;
+	off_t end = first + (off_t)size_bytes;
+	while (first < end) {
+		off_t data = lseek(memory->fd, first, SEEK_DATA);
+		if (data < 0 && errno == ENXIO)
+			break;
+		if (data < 0)
+			data = first;
+		if (data >= end)
+			break;
+		off_t hole = lseek(memory->fd, data, SEEK_HOLE);
+		if (hole <= data || hole > end)
+			hole = end;
+		memset(memory->hva + data, 0, (size_t)(hole - data));
+		first = hole;
+	}
+	return 0;
+}

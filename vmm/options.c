@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: MIT
+/* The command line of `tenon run`. Wrong values are refused here, with the option's name and what it takes. */
+#include <argp.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/cpu.h"
+#include "options.h"
+
+enum { KEY_DRY_RUN = 256, KEY_JSON, KEY_STATS, KEY_EXIT_DEVICE, KEY_NO_REBOOT, KEY_SERIAL, KEY_IOMMUFD };
+
+static const struct argp_option argp_options[] = {
+	{"kernel", 'k', "FILE", 0, "Kernel: a bzImage, or an ELF vmlinux with a PVH entry", 0},
+	{"initrd", 'i', "FILE", 0, "Initial RAM disk", 0},
+	{"append", 'a', "TEXT", 0, "Kernel command line", 0},
+	{"memory", 'm', "SIZE[,hugepages=2M|1G][,prefault]", 0, "Guest memory, e.g. 512M or 6G (default 256M)", 0},
+	{"cpus", 'c', "N", 0, "Virtual CPUs, 1 to 64 (default 1)", 0},
+	{"device", 'd', "ADDRESS[,slot=N][,root-port]", 0,
+	 "Assign a host PCI device that is bound to vfio-pci: 0000:3b:00.0, /dev/vfio/devices/vfio3, or fd=N for an open one. "
+	 "May be given many times",
+	 0},
+	{"iommufd", KEY_IOMMUFD, "FD", 0, "Use this open /dev/iommu", 0},
+	{"serial", KEY_SERIAL, "WHERE", 0,
+	 "Serial port: stdio (default; Ctrl-A X leaves), file:PATH, socket:PATH, pty or none", 0},
+	{"exit-device", KEY_EXIT_DEVICE, NULL, 0,
+	 "Offer a port (0x500) whose first write ends the VM; tenon exits with that status", 0},
+	{"no-reboot", KEY_NO_REBOOT, NULL, 0, "End instead of rebooting when the guest resets itself (status 3)", 0},
+	{"dry-run", KEY_DRY_RUN, NULL, 0, "Open and check everything, print the plan, and end", 0},
+	{"json", KEY_JSON, NULL, 0, "With --dry-run: print the plan as JSON", 0},
+	{"stats", KEY_STATS, NULL, 0, "Count VM exits by kind: printed at the end and at SIGUSR1", 0},
+	{"quiet", 'q', NULL, 0, "Print only errors and warnings", 0},
+	{0},
+};
+
+static const char argp_doc[] =
+	"Boots a kernel in a microVM, with host PCI devices assigned to it.\v"
+	"Exit status: 0 the guest powered off; the guest's own status with --exit-device; 1 something could not be set up; "
+	"2 wrong usage; 3 the guest reset itself under --no-reboot; 4 the guest crashed (triple fault); 5 the VM or a device "
+	"failed; 130 ended by Ctrl-C or Ctrl-A X; 143 by SIGTERM.";
+
+struct parser {
+	struct run_options *options;
+	struct tenon_error *err;
+};
+
+static int parse_number(const char *name, const char *text, unsigned first, unsigned last, unsigned *out,
+			struct tenon_error *err)
+{
+	char *end;
+	errno = 0;
+	unsigned long value = strtoul(text, &end, 10);
+	if (errno || end == text || *end || text[0] == '-' || value < first || value > last)
+		return tenon_fail(err, -EINVAL, "%s %s: not a number from %u to %u; give one", name, text, first, last);
+	*out = (unsigned)value;
+	return 0;
+}
+
+static int parse_device_option(const char *option, struct device_options *device, struct tenon_error *err)
+{
+	if (strcmp(option, "root-port") == 0) {
+		device->root_port = true;
+		return 0;
+	}
+	if (strncmp(option, "slot=", 5) == 0)
+		return parse_number("--device: slot", option + 5, 1, 31, &device->slot, err);
+	return tenon_fail(err, -EINVAL, "--device %s: unknown option %s; slot=N and root-port are known", device->address,
+			  option);
+}
+
+/* "3b:00.0" is "0000:3b:00.0", so that the same device given in two spellings is seen to be the same. */
+static int add_domain(struct device_options *device, struct tenon_error *err)
+{
+	unsigned bus, slot, function;
+	char rest;
+	if (sscanf(device->address, "%2x:%2x.%1x%c", &bus, &slot, &function, &rest) != 3)
+		return 0;
+	char *full = NULL;
+	if (asprintf(&full, "0000:%02x:%02x.%x", bus, slot, function) < 0)
+		return tenon_fail(err, -ENOMEM, "--device: out of memory; free some memory");
+	free(device->address);
+	device->address = full;
+	return 0;
+}
+
+int options_parse_device(const char *text, struct device_options *device, struct tenon_error *err)
+{
+	*device = (struct device_options){.address = strdup(text)};
+	if (!device->address)
+		return tenon_fail(err, -ENOMEM, "--device: out of memory; free some memory");
+	char *save = NULL;
+	const char *address = strtok_r(device->address, ",", &save);
+	int code = 0;
+	if (!address)
+		code = tenon_fail(err, -EINVAL, "--device: no address; give one such as 0000:3b:00.0");
+	if (code == 0 && strncmp(address, "fd=", 3) == 0) {
+		unsigned fd = 0;
+		code = parse_number("--device: fd", address + 3, 3, INT_MAX, &fd, err);
+		device->fd = (int)fd;
+	}
+	for (const char *option; code == 0 && (option = strtok_r(NULL, ",", &save));)
+		code = parse_device_option(option, device, err);
+	if (code == 0)
+		code = add_domain(device, err);
+	if (code < 0) {
+		free(device->address);
+		device->address = NULL;
+	}
+	return code;
+}
+
+static int add_device(struct run_options *options, const char *text, struct tenon_error *err)
+{
+	if (options->device_count == OPTIONS_DEVICES_MAX)
+		return tenon_fail(err, -ENOSPC, "--device %s: more than %d devices; assign fewer", text, OPTIONS_DEVICES_MAX);
+	int code = options_parse_device(text, &options->devices[options->device_count], err);
+	if (code == 0)
+		options->device_count++;
+	return code;
+}
+
+static error_t parse_option(int key, char *text, struct argp_state *state)
+{
+	struct parser *parser = state->input;
+	struct run_options *options = parser->options;
+	unsigned number = 0;
+	int code = 0;
+	switch (key) {
+	case 'k':
+		options->kernel = text;
+		break;
+	case 'i':
+		options->initrd = text;
+		break;
+	case 'a':
+		options->append = text;
+		break;
+	case 'm':
+		code = memory_options_parse(text, &options->memory, parser->err);
+		break;
+	case 'c':
+		code = parse_number("--cpus", text, 1, CPU_COUNT_MAX, &options->cpus, parser->err);
+		break;
+	case 'd':
+		code = add_device(options, text, parser->err);
+		break;
+	case 'q':
+		options->quiet = true;
+		break;
+	case KEY_SERIAL:
+		options->serial = text;
+		break;
+	case KEY_IOMMUFD:
+		code = parse_number("--iommufd", text, 3, INT_MAX, &number, parser->err);
+		options->iommufd = (int)number;
+		break;
+	case KEY_EXIT_DEVICE:
+		options->exit_device = true;
+		break;
+	case KEY_NO_REBOOT:
+		options->no_reboot = true;
+		break;
+	case KEY_DRY_RUN:
+		options->dry_run = true;
+		break;
+	case KEY_JSON:
+		options->json = true;
+		break;
+	case KEY_STATS:
+		options->stats = true;
+		break;
+	case ARGP_KEY_ARG:
+		code = tenon_fail(parser->err, -EINVAL, "%s: unexpected argument; options begin with --, see tenon run --help",
+				  text);
+		break;
+	case ARGP_KEY_ERROR:
+		/* argp's own findings come without words under ARGP_NO_ERRS; ours bring theirs. */
+		if (parser->err->code == 0)
+			tenon_fail(parser->err, -EINVAL, "%s: unknown option, or its value is missing; see tenon run --help",
+				   state->argv[state->next - 1]);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+	return -code;
+}
+
+static int check(const struct run_options *options, struct tenon_error *err)
+{
+	if (!options->kernel)
+		return tenon_fail(err, -EINVAL, "--kernel: missing; give a bzImage or an ELF vmlinux");
+	if (options->json && !options->dry_run)
+		return tenon_fail(err, -EINVAL, "--json: only the plan has a JSON form; add --dry-run");
+	for (unsigned i = 0; i < options->device_count; i++) {
+		for (unsigned j = 0; j < i; j++) {
+			const struct device_options *a = &options->devices[i], *b = &options->devices[j];
+			if (strcmp(a->address, b->address) == 0)
+				return tenon_fail(err, -EINVAL, "--device %s: given twice; a device is assigned once", a->address);
+			if (a->slot && a->slot == b->slot)
+				return tenon_fail(err, -EINVAL, "--device %s: slot %u is taken by %s; choose another slot=", a->address,
+						  a->slot, b->address);
+		}
+	}
+	return 0;
+}
+
+int options_parse(int argc, char **argv, struct run_options *options, struct tenon_error *err)
+{
+	static const struct argp argp = {.options = argp_options, .parser = parse_option, .doc = argp_doc};
+	*options = (struct run_options){.cpus = 1, .serial = "stdio", .append = ""};
+	options->memory.size_bytes = 256ull << 20;
+	struct parser parser = {.options = options, .err = err};
+	err->code = 0;
+	error_t code = argp_parse(&argp, argc, argv, ARGP_NO_ERRS, NULL, &parser); /* one line per error, ours */
+	if (code == 0)
+		code = -check(options, err);
+	if (code)
+		options_finish(options);
+	return -code;
+}
+
+void options_finish(struct run_options *options)
+{
+	for (unsigned i = 0; i < options->device_count; i++)
+		free(options->devices[i].address);
+	options->device_count = 0;
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT
+/*
+ * ECAM (PCI Express Base 5.0 section 7.2.2): address bits 27:20 bus, 19:15 device, 14:12 function, 11:0 register. The hot path of a
+ * guest's boot, so it is a table look-up and nothing else.
+ */
+#include <errno.h>
+#include <linux/pci_regs.h>
+#include <string.h>
+
+#include "../layout.h"
+#include "host.h"
+#include "root_port.h"
+
+/* The host bridge has nothing to configure: an id that names what it is, and its class. */
+#define BRIDGE_VENDOR 0x1b36 /* Red Hat: id of a generic PCIe host bridge */
+#define BRIDGE_DEVICE 0x0008
+#define CLASS_BRIDGE 0x0600 /* bridge, host */
+
+static uint32_t bridge_read(void *context, unsigned offset, unsigned size_bytes)
+{
+	static const uint8_t registers[64] = {
+		[PCI_VENDOR_ID] = BRIDGE_VENDOR & 0xff,
+		[PCI_VENDOR_ID + 1] = BRIDGE_VENDOR >> 8,
+		[PCI_DEVICE_ID] = BRIDGE_DEVICE,
+		[PCI_CLASS_DEVICE + 1] = CLASS_BRIDGE >> 8,
+	};
+	uint32_t value = 0;
+	for (unsigned i = 0; i < size_bytes && offset + i < sizeof(registers); i++)
+		value |= (uint32_t)registers[offset + i] << (8 * i);
+	return value;
+}
+
+static void bridge_write(void *context, unsigned offset, unsigned size_bytes, uint32_t value)
+{
+}
+
+static const struct pci_bus *find_bus(const struct pci_host *host, unsigned number)
+{
+	if (number == 0)
+		return &host->root;
+	for (unsigned i = 0; i < host->port_count; i++) {
+		if (pci_root_port_secondary(host->ports[i]) == number)
+			return pci_root_port_bus(host->ports[i]);
+	}
+	return NULL;
+}
+
+static const struct pci_function *find_function(const struct pci_host *host, uint64_t offset)
+{
+	const struct pci_bus *bus = find_bus(host, (unsigned)(offset >> 20) & 0xff);
+	return bus ? bus->functions[offset >> 15 & 0x1f][offset >> 12 & 0x7] : NULL;
+}
+
+static void ecam_read(void *context, uint64_t offset, void *data, unsigned size_bytes)
+{
+	const struct pci_function *function = find_function(context, offset);
+	memset(data, 0xff, size_bytes);
+	if (!function || size_bytes > 4 || offset % size_bytes)
+		return;
+	uint32_t value = function->config_read(function->context, offset & 0xfff, size_bytes);
+	memcpy(data, &value, size_bytes);
+}
+
+static void ecam_write(void *context, uint64_t offset, const void *data, unsigned size_bytes)
+{
+	const struct pci_function *function = find_function(context, offset);
+	uint32_t value = 0;
+	if (!function || size_bytes > 4 || offset % size_bytes)
+		return;
+	memcpy(&value, data, size_bytes);
+	function->config_write(function->context, offset & 0xfff, size_bytes, value);
+}
+
+int pci_host_init(struct pci_host *host, unsigned bus_count, struct bus *memory, struct tenon_error *err)
+{
+	memset(host, 0, sizeof(*host));
+	host->bus_count = bus_count;
+	host->bridge = (struct pci_function){.config_read = bridge_read, .config_write = bridge_write, .context = host};
+	host->root.functions[0][0] = &host->bridge;
+	const struct bus_range ecam = {
+		.first = LAYOUT_ECAM,
+		.size_bytes = (uint64_t)bus_count * LAYOUT_ECAM_BUS_BYTES,
+		.handler = {.read = ecam_read, .write = ecam_write, .context = host},
+	};
+	return bus_add(memory, &ecam, err);
+}
+
+int pci_bus_add(struct pci_bus *bus, unsigned device, unsigned function, const struct pci_function *what,
+		struct tenon_error *err)
+{
+	if (bus->functions[device][function])
+		return tenon_fail(err, -EBUSY, "guest slot %02x.%x: already taken; give another slot= to one of the devices", device,
+				  function);
+	bus->functions[device][function] = what;
+	return 0;
+}
+
+int pci_bus_free_device(const struct pci_bus *bus)
+{
+	for (unsigned device = 0; device < PCI_DEVICES; device++) {
+		unsigned function = 0;
+		while (function < PCI_FUNCTIONS && !bus->functions[device][function])
+			function++;
+		if (function == PCI_FUNCTIONS)
+			return (int)device;
+	}
+	return -1;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The PCIe host bridge: ECAM in front of the functions on its buses. There is no port 0xcf8 mechanism.
+ * Threads: config accesses come from any vCPU; the topology is changed only while none runs.
+ */
+#ifndef PCI_HOST_H
+#define PCI_HOST_H
+
+#include <stdint.h>
+
+#include <tenon/error.h>
+
+#include "../bus.h"
+
+#define PCI_DEVICES 32
+#define PCI_FUNCTIONS 8
+
+/* A function's config space. Offsets 0-4095; sizes 1, 2, 4, naturally aligned. */
+struct pci_function {
+	uint32_t (*config_read)(void *context, unsigned offset, unsigned size_bytes);
+	void (*config_write)(void *context, unsigned offset, unsigned size_bytes, uint32_t value);
+	void *context;
+};
+
+/* One bus: bus 0, or the bus behind a root port, whose number the guest chooses. */
+struct pci_bus {
+	const struct pci_function *functions[PCI_DEVICES][PCI_FUNCTIONS];
+};
+
+struct pci_root_port;
+
+#define PCI_ROOT_PORTS_MAX 16
+
+struct pci_host {
+	struct pci_bus root;
+	struct pci_root_port *ports[PCI_ROOT_PORTS_MAX];
+	unsigned port_count;
+	unsigned bus_count; /* buses that ECAM covers */
+	struct pci_function bridge; /* 00:00.0 */
+};
+
+/** Puts the host bridge's own function at 00:00.0 and ECAM for `bus_count` buses on the memory bus. */
+int pci_host_init(struct pci_host *host, unsigned bus_count, struct bus *memory, struct tenon_error *err);
+
+/** @return 0; -EBUSY when the slot has a function already */
+int pci_bus_add(struct pci_bus *bus, unsigned device, unsigned function, const struct pci_function *what,
+		struct tenon_error *err);
+
+/** The lowest device number with nothing in it, or -1. */
+int pci_bus_free_device(const struct pci_bus *bus);
+
+#endif

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT
+/*
+ * BAR placement. A device on the root bus goes straight into the host bridge's windows; behind a root port its BARs are first
+ * packed into the port's windows, which are then placed as blocks (bridge windows: 1 MiB for memory, 4 KiB for I/O;
+ * non-prefetchable 64-bit BARs go below 4 GiB there, since a bridge has no other window for them).
+ */
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "../layout.h"
+#include "placement.h"
+
+#define MIB (1ull << 20)
+#define GIB (1ull << 30)
+#define IO_BRIDGE_BYTES 4096u
+
+enum space { SPACE_IO, SPACE_32, SPACE_64, SPACES };
+
+/* Something to place: one BAR, or one window of a root port. */
+struct block {
+	uint64_t size_bytes, alignment;
+	enum space space;
+	unsigned device;
+	int bar; /* -1: the port's window */
+	uint64_t address;
+};
+
+#define BLOCKS_MAX (PLACEMENT_DEVICES_MAX * TENON_DEVICE_BARS)
+
+static enum space space_of(const struct tenon_bar_info *bar, bool behind_port)
+{
+	if (bar->io)
+		return SPACE_IO;
+	return bar->is_64bit && (bar->prefetchable || !behind_port) ? SPACE_64 : SPACE_32;
+}
+
+static int by_alignment(const void *a, const void *b)
+{
+	const struct block *left = a, *right = b;
+	if (left->alignment != right->alignment)
+		return left->alignment < right->alignment ? 1 : -1;
+	if (left->device != right->device)
+		return left->device < right->device ? -1 : 1;
+	return left->bar - right->bar;
+}
+
+static uint64_t align_up(uint64_t value, uint64_t alignment)
+{
+	return (value + alignment - 1) & ~(alignment - 1);
+}
+
+/* Lays the blocks of one space out from `first`; returns the end. Blocks are sorted by falling alignment. */
+static uint64_t lay_out(struct block *blocks, unsigned count, enum space space, uint64_t first)
+{
+	uint64_t at = first;
+	for (unsigned i = 0; i < count; i++) {
+		if (blocks[i].space != space)
+			continue;
+		at = align_up(at, blocks[i].alignment);
+		blocks[i].address = at;
+		at += blocks[i].size_bytes;
+	}
+	return at;
+}
+
+static unsigned collect_bars(const struct placement_device *device, unsigned index, struct block *blocks)
+{
+	unsigned count = 0;
+	for (int bar = 0; bar < TENON_DEVICE_BARS; bar++) {
+		const struct tenon_bar_info *info = &device->bars[bar];
+		if (!info->size_bytes)
+			continue;
+		/* A page at least, so that no two memory BARs share one and each can be mapped. */
+		uint64_t alignment = info->io || info->size_bytes >= 4096 ? info->size_bytes : 4096;
+		blocks[count++] = (struct block){
+			.size_bytes = info->size_bytes,
+			.alignment = alignment,
+			.space = space_of(info, device->port),
+			.device = index,
+			.bar = bar,
+		};
+	}
+	qsort(blocks, count, sizeof(*blocks), by_alignment);
+	return count;
+}
+
+/* The windows of a root port as blocks: sized by packing the device's BARs from address 0. */
+static unsigned collect_port(const struct placement_device *device, unsigned index, struct block *blocks)
+{
+	struct block bars[TENON_DEVICE_BARS];
+	unsigned bar_count = collect_bars(device, index, bars), count = 0;
+	for (enum space space = SPACE_IO; space < SPACES; space++) {
+		uint64_t unit = space == SPACE_IO ? IO_BRIDGE_BYTES : MIB;
+		uint64_t alignment = unit;
+		for (unsigned i = 0; i < bar_count; i++) {
+			if (bars[i].space == space && bars[i].alignment > alignment)
+				alignment = bars[i].alignment;
+		}
+		uint64_t bytes = align_up(lay_out(bars, bar_count, space, 0), unit);
+		if (bytes)
+			blocks[count++] = (struct block){
+				.size_bytes = bytes, .alignment = alignment, .space = space, .device = index, .bar = -1};
+	}
+	return count;
+}
+
+static void place_behind_port(struct placement_device *device, unsigned index, const struct block *window)
+{
+	struct block bars[TENON_DEVICE_BARS];
+	unsigned count = collect_bars(device, index, bars);
+	lay_out(bars, count, window->space, window->address);
+	for (unsigned i = 0; i < count; i++) {
+		if (bars[i].space == window->space)
+			device->address[bars[i].bar] = bars[i].address;
+	}
+	struct pci_root_port_windows *windows = &device->port_windows;
+	switch (window->space) {
+	case SPACE_IO:
+		windows->io_first = (uint32_t)window->address;
+		windows->io_bytes = (uint32_t)window->size_bytes;
+		break;
+	case SPACE_32:
+		windows->memory_first = (uint32_t)window->address;
+		windows->memory_bytes = (uint32_t)window->size_bytes;
+		break;
+	default:
+		windows->prefetch_first = window->address;
+		windows->prefetch_bytes = window->size_bytes;
+	}
+}
+
+/* The device whose block ends beyond `limit`: the one to name. */
+static const char *first_beyond(const struct placement_device *devices, const struct block *blocks, unsigned count,
+				enum space space, uint64_t limit)
+{
+	for (unsigned i = 0; i < count; i++) {
+		if (blocks[i].space == space && blocks[i].address + blocks[i].size_bytes > limit)
+			return devices[blocks[i].device].name;
+	}
+	return devices[0].name;
+}
+
+int placement_compute(struct placement_device *devices, unsigned count, uint64_t first64, unsigned physical_bits,
+		      struct placement *out, struct tenon_error *err)
+{
+	static const char *const names[SPACES] = {"the I/O window of 60 KiB", "the 32-bit window of 512 MiB",
+						  "the guest's physical address space"};
+	struct block blocks[BLOCKS_MAX];
+	unsigned block_count = 0;
+	if (count > PLACEMENT_DEVICES_MAX)
+		return tenon_fail(err, -ENOSPC, "%u devices: a VM can have %d at most; assign fewer", count,
+				  PLACEMENT_DEVICES_MAX);
+	for (unsigned i = 0; i < count; i++)
+		block_count += devices[i].port ? collect_port(&devices[i], i, blocks + block_count) :
+						 collect_bars(&devices[i], i, blocks + block_count);
+	qsort(blocks, block_count, sizeof(*blocks), by_alignment);
+
+	const uint64_t first[SPACES] = {LAYOUT_PCI_IO, LAYOUT_PCI32, align_up(first64, GIB)};
+	const uint64_t limit[SPACES] = {LAYOUT_PCI_IO + LAYOUT_PCI_IO_BYTES, LAYOUT_PCI32 + (uint64_t)LAYOUT_PCI32_BYTES,
+					1ull << physical_bits};
+	struct placement_window windows[SPACES];
+	for (enum space space = SPACE_IO; space < SPACES; space++) {
+		uint64_t end = lay_out(blocks, block_count, space, first[space]);
+		if (end > limit[space] || end < first[space])
+			return tenon_fail(err, -ENOSPC, "%s: its BARs do not fit into %s; assign fewer devices",
+					  first_beyond(devices, blocks, block_count, space, limit[space]), names[space]);
+		uint64_t unit = space == SPACE_IO ? IO_BRIDGE_BYTES : MIB;
+		windows[space] = (struct placement_window){first[space], align_up(end - first[space], unit)};
+	}
+	for (unsigned i = 0; i < block_count; i++) {
+		struct placement_device *device = &devices[blocks[i].device];
+		if (blocks[i].bar < 0)
+			place_behind_port(device, blocks[i].device, &blocks[i]);
+		else
+			device->address[blocks[i].bar] = blocks[i].address;
+	}
+	*out = (struct placement){.io = windows[SPACE_IO], .memory32 = windows[SPACE_32], .memory64 = windows[SPACE_64]};
+	return 0;
+}
