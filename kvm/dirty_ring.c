@@ -36,10 +36,10 @@ static int harvest(struct tenon_vcpu *vcpu, tenon_vm_dirty_page_fn page, void *c
 	}
 }
 
-static void wake_if_full(struct tenon_vcpu *vcpu)
+static void tell_collected(struct tenon_vcpu *vcpu)
 {
 	pthread_mutex_lock(&vcpu->lock);
-	vcpu->ring_full = false;
+	atomic_fetch_add(&vcpu->ring_collections, 1);
 	pthread_cond_broadcast(&vcpu->changed);
 	pthread_mutex_unlock(&vcpu->lock);
 }
@@ -55,7 +55,7 @@ int vm_ring_collect(struct tenon_vm *vm, tenon_vm_dirty_page_fn page, void *cont
 	if (error < 0)
 		return tenon_fail(err, error, "KVM: KVM_RESET_DIRTY_RINGS: %s", strerror(-error));
 	for (struct tenon_vcpu *vcpu = vm->vcpus; vcpu; vcpu = vcpu->next_in_vm)
-		wake_if_full(vcpu);
+		tell_collected(vcpu);
 	return count;
 }
 

@@ -29,8 +29,8 @@ struct tenon_vcpu {
 	void *context;
 	struct vcpu_counters counters;
 
-	struct kvm_dirty_gfn *ring; /* NULL: dirty log. Under the VM's lock: */
-	uint32_t ring_next;
+	struct kvm_dirty_gfn *ring; /* NULL: dirty log */
+	uint32_t ring_next;         /* entry to harvest next; under the VM's lock */
 
 	pthread_t thread;      /* of the controlling thread alone */
 	_Atomic int thread_id; /* 0: none to kick */
@@ -42,10 +42,10 @@ struct tenon_vcpu {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	atomic_bool attention;
+	atomic_uint ring_collections; /* counts how often the ring was emptied */
 	bool pause_wanted;
 	bool stop_wanted;
 	bool stopped_itself;
-	bool ring_full;
 	bool started; /* there is a thread */
 	bool running; /* it may be in the guest or in a handler */
 };

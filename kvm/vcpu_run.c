@@ -47,17 +47,17 @@ static void stop_itself(struct tenon_vcpu *vcpu, enum tenon_vcpu_stop why, int r
 		vcpu->handlers.stopped(vcpu->context, vcpu->index, why, why == TENON_VCPU_STOP_FAILED ? text : NULL);
 }
 
-/* KVM_RUN would only say again that the ring is full, so the thread sleeps. */
-static void wait_for_collection(struct tenon_vcpu *vcpu)
+/*
+ * KVM_RUN would only say again that the ring is full, so the thread sleeps. The ring may have been emptied since, also between
+ * the exit and here: `collections` is the count from before the exit.
+ */
+static void wait_for_collection(struct tenon_vcpu *vcpu, unsigned collections)
 {
-	pthread_mutex_lock(&vcpu->lock);
-	vcpu->ring_full = true;
-	pthread_mutex_unlock(&vcpu->lock);
 	if (vcpu->handlers.dirty_ring_full)
 		vcpu->handlers.dirty_ring_full(vcpu->context, vcpu->index);
 
 	pthread_mutex_lock(&vcpu->lock);
-	while (vcpu->ring_full && !atomic_load(&vcpu->attention))
+	while (atomic_load(&vcpu->ring_collections) == collections && !atomic_load(&vcpu->attention))
 		pthread_cond_wait(&vcpu->changed, &vcpu->lock);
 	pthread_mutex_unlock(&vcpu->lock);
 }
@@ -65,6 +65,7 @@ static void wait_for_collection(struct tenon_vcpu *vcpu)
 /* One stay in the guest. @return whether an instruction of the guest is half done */
 static bool run_once(struct tenon_vcpu *vcpu)
 {
+	unsigned collections = atomic_load_explicit(&vcpu->ring_collections, memory_order_relaxed);
 	int result = kcall_ioctl_value(vcpu->fd, KVM_RUN, 0);
 	if (result == -EINTR) {
 		vcpu_count(&vcpu->counters.kicks);
@@ -79,7 +80,7 @@ static bool run_once(struct tenon_vcpu *vcpu)
 	case VCPU_NEXT_COMPLETE:
 		return true;
 	case VCPU_NEXT_RING:
-		wait_for_collection(vcpu);
+		wait_for_collection(vcpu, collections);
 		return false;
 	case VCPU_NEXT_STOP:
 		stop_itself(vcpu, why, result);

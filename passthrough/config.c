@@ -79,21 +79,10 @@ int config_init(struct tenon_device *device, bool multifunction, struct tenon_er
 
 	memcpy(config->value, hardware, HEADER_BYTES);
 	memset(config->value + PCI_BASE_ADDRESS_0, 0, 4 * TENON_DEVICE_BARS);
-	config_set16(config->value, PCI_COMMAND, 0);
 	config->value[PCI_HEADER_TYPE] = multifunction ? MULTIFUNCTION : 0;
-	config->value[PCI_INTERRUPT_LINE] = 0;
 	for (unsigned i = 0; i < config_header_rule_count; i++)
 		config_apply_rule(config, 0, &config_header_rules[i]);
 	capabilities_build(config, hardware, device->slot == TENON_SLOT_ROOT_BUS);
-
-	/* What the guest switches on later is off at power-on, whatever the host left there. */
-	if (config->pm)
-		config->value[config->pm + PCI_PM_CTRL] &= (uint8_t)~PCI_PM_CTRL_STATE_MASK;
-	if (config->msi)
-		config->value[config->msi + PCI_MSI_FLAGS] &= (uint8_t) ~(PCI_MSI_FLAGS_ENABLE | PCI_MSI_FLAGS_QSIZE);
-	if (config->msix)
-		config->value[config->msix + PCI_MSIX_FLAGS + 1] &=
-			(uint8_t) ~((PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL) >> 8);
 	return 0;
 }
 
@@ -102,15 +91,15 @@ void config_reset(struct tenon_device *device)
 	memcpy(device->config.value, device->config.initial, sizeof(device->config.value));
 }
 
-static bool is_access(const struct config *config, unsigned offset, unsigned size_bytes)
+static bool is_access(unsigned offset, unsigned size_bytes)
 {
 	return (size_bytes == 1 || size_bytes == 2 || size_bytes == 4) && offset % size_bytes == 0 &&
-	       offset + size_bytes <= config->size_bytes;
+	       offset < TENON_CONFIG_BYTES; /* aligned, so the whole access is inside */
 }
 
 static uint32_t all_ones(unsigned size_bytes)
 {
-	return size_bytes >= 4 ? UINT32_MAX : (1u << (8 * size_bytes)) - 1;
+	return size_bytes == 1 ? 0xff : size_bytes == 2 ? 0xffff : UINT32_MAX;
 }
 
 /* MSI's pending bits exist nowhere but in the eventfds. */
@@ -130,9 +119,10 @@ static uint32_t merge_msi_pending(const struct tenon_device *device, unsigned of
 uint32_t config_read(struct tenon_device *device, unsigned offset, unsigned size_bytes)
 {
 	const struct config *config = &device->config;
-	if (!is_access(config, offset, size_bytes)) /* extended space of a conventional device reads zero on PCIe */
-		return offset >= config->size_bytes && offset + size_bytes <= TENON_CONFIG_BYTES ? 0
-												 : all_ones(size_bytes);
+	if (!is_access(offset, size_bytes))
+		return all_ones(size_bytes);
+	if (offset >= config->size_bytes) /* extended space of a conventional device */
+		return 0;
 
 	uint32_t value = get(config->value, offset, size_bytes);
 	uint32_t live = get(config->live, offset, size_bytes);
@@ -187,11 +177,16 @@ static void power_changed(struct tenon_device *device)
 	bars_place(device);
 }
 
-/* A function level reset that the guest asks for is the device reset of VFIO: the kernel waits and restores what it needs. */
-static void function_reset_requested(struct tenon_device *device)
+/*
+ * A function level reset that the guest asks for is the device reset of VFIO: the kernel waits and restores what it needs.
+ * The bit reads zero, and does nothing on a device that does not claim the ability.
+ */
+static void function_reset_requested(struct tenon_device *device, uint8_t *control, uint8_t bit, bool able)
 {
 	struct tenon_error error;
-	if (device_reset_locked(device, &error) < 0)
+	bool requested = *control & bit;
+	*control &= (uint8_t)~bit;
+	if (requested && able && device_reset_locked(device, &error) < 0)
 		device_log_error(device, &error);
 }
 
@@ -222,12 +217,13 @@ static void run_hook(struct tenon_device *device, enum config_hook hook, unsigne
 		interrupts_update(device);
 		break;
 	case CONFIG_HOOK_PCIE_CONTROL:
-		if (config_value16(config, config->pcie + PCI_EXP_DEVCTL) & PCI_EXP_DEVCTL_BCR_FLR)
-			function_reset_requested(device);
+		function_reset_requested(device, &config->value[config->pcie + PCI_EXP_DEVCTL + 1],
+					 PCI_EXP_DEVCTL_BCR_FLR >> 8,
+					 config_value32(config, config->pcie + PCI_EXP_DEVCAP) & PCI_EXP_DEVCAP_FLR);
 		break;
 	case CONFIG_HOOK_AF_CONTROL:
-		if (config->value[config->af + PCI_AF_CTRL] & PCI_AF_CTRL_FLR)
-			function_reset_requested(device);
+		function_reset_requested(device, &config->value[config->af + PCI_AF_CTRL], PCI_AF_CTRL_FLR,
+					 config->value[config->af + PCI_AF_CAP] & PCI_AF_CAP_FLR);
 		break;
 	case CONFIG_HOOK_VPD:
 		/* A dword write carries the address in its upper half. */
@@ -239,7 +235,7 @@ static void run_hook(struct tenon_device *device, enum config_hook hook, unsigne
 void config_write(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value)
 {
 	struct config *config = &device->config;
-	if (!is_access(config, offset, size_bytes))
+	if (!is_access(offset, size_bytes) || offset >= config->size_bytes)
 		return;
 	for (unsigned i = 0; i < size_bytes; i++) {
 		uint8_t mask = config->write[offset + i];

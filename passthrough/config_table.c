@@ -152,6 +152,7 @@ void config_apply_rule(struct config *config, unsigned base, const struct config
 			break;
 		case CONFIG_EMULATE:
 			config->write[at] |= bits;
+			config->value[at] &= (uint8_t)~bits; /* the guest's power-on, not what the host left there */
 			break;
 		case CONFIG_LIVE:
 			config->live[at] |= bits;

@@ -10,7 +10,7 @@
 
 enum config_policy {
 	CONFIG_READ_ONLY, /* the value at open; writes are dropped */
-	CONFIG_EMULATE,   /* the guest's own copy; the device never sees it */
+	CONFIG_EMULATE,   /* the guest's own copy, zero at power-on; the device never sees it */
 	CONFIG_LIVE,      /* read from the device at each access; writes are dropped */
 	CONFIG_PASS,      /* reads and writes go to the device */
 	CONFIG_ZERO,      /* reads zero; writes are dropped */

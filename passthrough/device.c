@@ -16,6 +16,7 @@
 #include "device.h"
 #include "group.h"
 #include "kernel.h"
+#include "sized.h"
 #include "space.h"
 #include "vfio_file.h"
 
@@ -64,12 +65,14 @@ void device_hardware_config_write(struct tenon_device *device, unsigned offset, 
 
 static int check_options(const struct tenon_device_options *options, struct tenon_device **out, struct tenon_error *err)
 {
-	if (!out || !options || options->size < sizeof(*options))
-		return tenon_fail(err, -EINVAL, "device: bad options; set .size = sizeof(struct tenon_device_options)");
+	if (!out || !options || !sized_usable(options, sizeof(*options)))
+		return tenon_fail(err, -EINVAL,
+				  "device: bad options; set .size = sizeof(struct tenon_device_options), and nothing "
+				  "that this library does not know");
 	if (!options->address && options->cdev <= 0)
 		return tenon_fail(err, -EINVAL, "device: neither an address nor an open file; set .address or .cdev");
 	const struct tenon_host_ops *ops = options->ops;
-	if (!options->space || !ops || ops->size < sizeof(*ops))
+	if (!options->space || !ops || !sized_usable(ops, sizeof(*ops)))
 		return tenon_fail(err, -EINVAL,
 				  "device: .space and .ops (with its size) are required; see <tenon/host.h>");
 	if (!ops->bar_placed || !ops->route_set || !ops->route_commit || !ops->route_free || !ops->irqfd_attach ||

@@ -9,6 +9,7 @@
 
 #include "iommufd.h"
 #include "kernel.h"
+#include "sized.h"
 #include "space.h"
 
 #define PAGE_BYTES  4096u
@@ -25,8 +26,10 @@ struct tenon_space {
 
 int tenon_space_create(const struct tenon_space_options *options, struct tenon_space **out, struct tenon_error *err)
 {
-	if (!out || (options && options->size < sizeof(*options)))
-		return tenon_fail(err, -EINVAL, "space: bad options; set .size = sizeof(struct tenon_space_options)");
+	if (!out || (options && !sized_usable(options, sizeof(*options))))
+		return tenon_fail(err, -EINVAL,
+				  "space: bad options; set .size = sizeof(struct tenon_space_options), and nothing "
+				  "that this library does not know");
 	struct tenon_space *space = calloc(1, sizeof(*space));
 	if (!space)
 		return tenon_fail(err, -ENOMEM, "space: out of memory; free some memory");
@@ -49,14 +52,16 @@ void tenon_space_destroy(struct tenon_space *space)
 
 static bool overlaps(const struct tenon_space_region *a, const struct tenon_space_region *b)
 {
-	return a->gpa < b->gpa + b->size_bytes && b->gpa < a->gpa + a->size_bytes;
+	return a->gpa <= b->gpa + (b->size_bytes - 1) && b->gpa <= a->gpa + (a->size_bytes - 1);
 }
 
 static int check_region(const struct tenon_space *space, const struct tenon_space_region *region,
 			struct tenon_error *err)
 {
-	if (!region || region->size < sizeof(*region))
-		return tenon_fail(err, -EINVAL, "space: bad region; set .size = sizeof(struct tenon_space_region)");
+	if (!region || !sized_usable(region, sizeof(*region)))
+		return tenon_fail(err, -EINVAL,
+				  "space: bad region; set .size = sizeof(struct tenon_space_region), and nothing that "
+				  "this library does not know");
 	uint64_t bits = region->gpa | region->size_bytes | (uintptr_t)region->hva;
 	if (bits % PAGE_BYTES || region->size_bytes == 0 || !region->hva ||
 	    region->gpa + region->size_bytes - 1 < region->gpa)
@@ -85,16 +90,20 @@ static bool is_allowed(const struct tenon_space_region *region, const struct ten
 	return false;
 }
 
-/* The first address of the region that no range allows. */
-static uint64_t first_reserved(const struct tenon_space_region *region, const struct tenon_iova_range *ranges,
-			       unsigned count)
+/* The first stretch of addresses, from inside the region on, that no range allows. Ranges ascend. */
+static struct tenon_iova_range first_reserved(const struct tenon_space_region *region,
+					      const struct tenon_iova_range *ranges, unsigned count)
 {
-	uint64_t at = region->gpa;
+	struct tenon_iova_range reserved = {.first = region->gpa, .last = UINT64_MAX};
 	for (unsigned i = 0; i < count; i++) {
-		if (at >= ranges[i].first && at <= ranges[i].last)
-			at = ranges[i].last + 1;
+		if (reserved.first >= ranges[i].first && reserved.first <= ranges[i].last)
+			reserved.first = ranges[i].last + 1;
 	}
-	return at;
+	for (unsigned i = count; i-- > 0;) {
+		if (ranges[i].first > reserved.first)
+			reserved.last = ranges[i].first - 1;
+	}
+	return reserved;
 }
 
 static int check_allowed(struct space_backend *backend, const struct tenon_space_region *region,
@@ -107,10 +116,12 @@ static int check_allowed(struct space_backend *backend, const struct tenon_space
 	unsigned known = count < ALLOWED_MAX ? (unsigned)count : ALLOWED_MAX;
 	if (is_allowed(region, ranges, known))
 		return 0;
+	struct tenon_iova_range reserved = first_reserved(region, ranges, known);
 	return tenon_fail(err, -ERANGE,
-			  "guest memory at 0x%llx: the host's IOMMU reserves 0x%llx for itself; lay RAM out around it "
-			  "or use less",
-			  (unsigned long long)region->gpa, (unsigned long long)first_reserved(region, ranges, known));
+			  "guest memory at 0x%llx: the host's IOMMU does not allow 0x%llx-0x%llx; lay RAM out around "
+			  "it or use less",
+			  (unsigned long long)region->gpa, (unsigned long long)reserved.first,
+			  (unsigned long long)reserved.last);
 }
 
 static int check_memlock(const struct tenon_space *space, uint64_t more_bytes, struct tenon_error *err)
@@ -126,6 +137,21 @@ static int check_memlock(const struct tenon_space *space, uint64_t more_bytes, s
 			  "%llu, or LimitMEMLOCK= in the service",
 			  (unsigned long long)(total >> 10), (unsigned long long)(limit >> 10),
 			  (unsigned long long)(total >> 10));
+}
+
+int tenon_space_check(struct tenon_space *space, const struct tenon_space_region *regions, size_t count,
+		      struct tenon_error *err)
+{
+	uint64_t more_bytes = 0;
+	for (size_t i = 0; i < count; i++) {
+		int code = check_region(space, &regions[i], err);
+		if (code == 0 && space->iommufd)
+			code = check_allowed(space->iommufd, &regions[i], err);
+		if (code < 0)
+			return code;
+		more_bytes += regions[i].size_bytes;
+	}
+	return space->iommufd ? check_memlock(space, more_bytes, err) : 0;
 }
 
 static int map_region(struct tenon_space *space, const struct tenon_space_region *region, struct tenon_error *err)

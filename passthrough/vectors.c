@@ -88,45 +88,73 @@ static int allocate(struct tenon_device *device, unsigned irq, struct tenon_erro
 	return code;
 }
 
-void vectors_sync(struct tenon_device *device, unsigned irq, unsigned first, unsigned count,
-		  struct message (*message_of)(const struct tenon_device *device, unsigned vector))
+static void stop_delivery(struct tenon_device *device, struct vector *vector)
 {
-	struct interrupts *interrupts = &device->interrupts;
-	unsigned end = first + count;
-	struct tenon_error error;
-	bool wanted_any = false;
+	if (vector->delivered)
+		device->ops->irqfd_detach(device->host, vector->route, vector->eventfd);
+	vector->delivered = false;
+}
 
-	if (allocate(device, irq, &error) < 0) {
-		device_log_error(device, &error);
-		return;
-	}
+/* Sets the routes of the range's wanted vectors and lets go of the others. @return whether any route may have changed */
+static bool prepare_range(struct tenon_device *device, unsigned first, unsigned end,
+			  struct message (*message_of)(const struct tenon_device *device, unsigned vector))
+{
+	struct tenon_error error;
+	bool changed = false;
 	for (unsigned i = first; i < end; i++) {
-		struct vector *vector = &interrupts->vectors[i];
+		struct vector *vector = &device->interrupts.vectors[i];
 		struct message message = message_of(device, i);
-		if (message.wanted && (!vector->delivered || vector->dirty)) {
-			wanted_any = true;
-			if (prepare(device, vector, &message, &error) < 0)
+		if (!message.wanted) {
+			stop_delivery(device, vector);
+		} else if (!vector->delivered || vector->dirty) {
+			changed = true;
+			if (prepare(device, vector, &message, &error) < 0) {
+				/* Better no interrupt than one to where the guest no longer expects it. */
+				stop_delivery(device, vector);
+				vector->dirty = true;
 				device_log_error(device, &error);
-		} else if (!message.wanted && vector->delivered) {
-			device->ops->irqfd_detach(device->host, vector->route, vector->eventfd);
-			vector->delivered = false;
+			}
 		}
 	}
-	if (!wanted_any)
-		return;
-	if (device->ops->route_commit(device->host, &error) < 0) {
-		device_log_error(device, &error);
-		return;
-	}
+	return changed;
+}
+
+static void attach_range(struct tenon_device *device, unsigned first, unsigned end,
+			 struct message (*message_of)(const struct tenon_device *device, unsigned vector))
+{
+	struct tenon_error error;
 	for (unsigned i = first; i < end; i++) {
-		struct vector *vector = &interrupts->vectors[i];
-		if (vector->delivered || vector->eventfd < 0 || vector->route < 0 || !message_of(device, i).wanted)
+		struct vector *vector = &device->interrupts.vectors[i];
+		if (vector->delivered || vector->dirty || vector->eventfd < 0 || vector->route < 0 ||
+		    !message_of(device, i).wanted)
 			continue;
 		if (device->ops->irqfd_attach(device->host, vector->route, vector->eventfd, &error) < 0)
 			device_log_error(device, &error);
 		else
 			vector->delivered = true;
 	}
+}
+
+void vectors_sync(struct tenon_device *device, unsigned irq, unsigned first, unsigned count,
+		  struct message (*message_of)(const struct tenon_device *device, unsigned vector))
+{
+	struct tenon_error error;
+	unsigned end = first + count;
+	if (allocate(device, irq, &error) < 0) {
+		device_log_error(device, &error);
+		return;
+	}
+	if (!prepare_range(device, first, end, message_of))
+		return;
+	if (device->ops->route_commit(device->host, &error) < 0) {
+		device_log_error(device, &error);
+		for (unsigned i = first; i < end; i++) {
+			stop_delivery(device, &device->interrupts.vectors[i]);
+			device->interrupts.vectors[i].dirty = true;
+		}
+		return;
+	}
+	attach_range(device, first, end, message_of);
 	arm_runs(device, irq, first, end);
 }
 
@@ -143,8 +171,7 @@ void vectors_release(struct tenon_device *device, unsigned irq)
 	bool freed = false;
 	for (unsigned i = 0; i < interrupts->vector_count; i++) {
 		struct vector *vector = &interrupts->vectors[i];
-		if (vector->delivered)
-			device->ops->irqfd_detach(device->host, vector->route, vector->eventfd);
+		stop_delivery(device, vector);
 		if (vector->route >= 0) {
 			device->ops->route_free(device->host, vector->route);
 			freed = true;

@@ -17,6 +17,11 @@ static uint32_t config_read(void *context, unsigned offset, unsigned size_bytes)
 static void config_write(void *context, unsigned offset, unsigned size_bytes, uint32_t value)
 {
 	struct assigned *assigned = context;
+	/* The guest may get here before its memory is mapped for DMA; the device must not. */
+	bool masters = offset <= PCI_COMMAND && PCI_COMMAND < offset + size_bytes &&
+		       (value >> 8 * (PCI_COMMAND - offset) & PCI_COMMAND_MASTER);
+	if (masters && !dma_memory_wait(assigned->machine.dma))
+		return;
 	tenon_device_config_write(assigned->device, offset, size_bytes, value);
 }
 
@@ -40,7 +45,7 @@ static void bar_placed(void *context, const struct tenon_bar_placement *placemen
 	struct tenon_error error;
 
 	if (bar->on_bus)
-		bus_remove(bar->io ? assigned->ports : assigned->memory, bar->first);
+		bus_remove(bar->io ? assigned->machine.ports : assigned->machine.memory, bar->first);
 	bar->on_bus = false;
 	if (!placement->enabled)
 		return;
@@ -52,7 +57,7 @@ static void bar_placed(void *context, const struct tenon_bar_placement *placemen
 	bar->io = placement->io;
 	bar->first = placement->address;
 	/* A guest that puts one BAR over another gets what it asked for: only the first answers. */
-	bar->on_bus = bus_add(bar->io ? assigned->ports : assigned->memory, &range, &error) == 0;
+	bar->on_bus = bus_add(bar->io ? assigned->machine.ports : assigned->machine.memory, &range, &error) == 0;
 }
 
 static void log_message(void *context, enum tenon_log_level level, const char *message)
@@ -87,13 +92,11 @@ int assigned_plug(struct assigned *assigned, const struct device_options *option
 	return code;
 }
 
-int assigned_open(struct assigned *assigned, struct tenon_space *space, struct tenon_vm *vm, struct bus *ports,
-		  struct bus *memory, struct tenon_error *err)
+int assigned_open(struct assigned *assigned, const struct assigned_machine *machine, struct tenon_error *err)
 {
-	assigned->ports = ports;
-	assigned->memory = memory;
+	assigned->machine = *machine;
 	assigned->host = (struct tenon_vm_host){
-		.vm = vm, .bar_placed = bar_placed, .log = log_message, .context = assigned};
+		.vm = machine->vm, .bar_placed = bar_placed, .log = log_message, .context = assigned};
 	/* Behind a root port the device has number 0 there, so its pins swizzle as the port's own do. */
 	for (unsigned pin = 0; pin < 4; pin++)
 		assigned->host.intx_gsi[pin] = (int)(LAYOUT_INTX_GSI + (assigned->slot + pin) % 4);
@@ -104,7 +107,7 @@ int assigned_open(struct assigned *assigned, struct tenon_space *space, struct t
 		.size = sizeof(options),
 		.address = assigned->options->address,
 		.cdev = assigned->options->fd,
-		.space = space,
+		.space = machine->space,
 		.ops = &tenon_vm_host_ops,
 		.host = &assigned->host,
 		.slot = assigned->port ? TENON_SLOT_ROOT_PORT : TENON_SLOT_ROOT_BUS,

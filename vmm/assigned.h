@@ -9,8 +9,17 @@
 #include <tenon/tenon.h>
 
 #include "bus.h"
+#include "dma_memory.h"
 #include "options.h"
 #include "pci/host.h"
+
+/* What of the machine an assigned device touches. */
+struct assigned_machine {
+	struct tenon_space *space;
+	struct dma_memory *dma;
+	struct tenon_vm *vm;
+	struct bus *ports, *memory;
+};
 
 struct assigned;
 
@@ -26,7 +35,7 @@ struct assigned {
 	const struct device_options *options; /* borrowed */
 	struct tenon_device *device;
 	struct tenon_vm_host host;
-	struct bus *ports, *memory;
+	struct assigned_machine machine;
 	struct pci_function function;
 	unsigned slot;              /* device number on the root bus; of the root port when there is one */
 	struct pci_root_port *port; /* NULL: on the root bus; owned */
@@ -37,9 +46,8 @@ struct assigned {
 int assigned_plug(struct assigned *assigned, const struct device_options *options, struct pci_host *host,
 		  struct tenon_error *err);
 
-/** Opens the device into the space. */
-int assigned_open(struct assigned *assigned, struct tenon_space *space, struct tenon_vm *vm, struct bus *ports,
-		  struct bus *memory, struct tenon_error *err);
+/** Opens the device into the machine's space. @param machine borrowed during the call, what it points to until close */
+int assigned_open(struct assigned *assigned, const struct assigned_machine *machine, struct tenon_error *err);
 
 /** Writes the BAR addresses that the placement chose, as firmware would. Decoding stays off. */
 void assigned_set_bars(struct assigned *assigned, const uint64_t address[TENON_DEVICE_BARS]);

@@ -141,7 +141,7 @@ static void on_wake(struct loop *loop)
 		log_warning("the guest crashed: triple fault; its last console lines say why");
 		end(loop, RUN_TRIPLE_FAULT);
 		break;
-	case MACHINE_VCPU_FAILED:
+	case MACHINE_FAILED:
 		log_error(&machine->failure);
 		end(loop, RUN_FAILED);
 		break;
@@ -222,6 +222,7 @@ int loop_run(struct machine *machine)
 		log_error(&error);
 		loop.status = RUN_FAILED;
 	}
+	dma_memory_cancel(&machine->dma); /* a vCPU may wait for it */
 	machine_pause(machine);
 	chardev_flush(machine->chardev, FLUSH_MS);
 	if (machine->options->stats)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * Builds and tears down the machine. While the host resets the assigned devices, which is mostly waiting, a second thread
- * of this file populates guest memory and loads the kernel.
+ * Builds and tears down the machine, and keeps its long steps from waiting for each other.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -42,7 +41,7 @@ static void vcpu_stopped(void *context, unsigned index, enum tenon_vcpu_stop why
 		[TENON_VCPU_STOP_SHUTDOWN] = MACHINE_TRIPLE_FAULT,
 		[TENON_VCPU_STOP_SYSTEM_RESET] = MACHINE_RESET,
 		[TENON_VCPU_STOP_SYSTEM_OFF] = MACHINE_POWER_OFF,
-		[TENON_VCPU_STOP_FAILED] = MACHINE_VCPU_FAILED,
+		[TENON_VCPU_STOP_FAILED] = MACHINE_FAILED,
 	};
 	request_stop(context, stops[why], 0, message);
 }
@@ -176,37 +175,43 @@ static void *open_devices(void *argument)
 {
 	struct opener *opener = argument;
 	struct machine *machine = opener->machine;
+	const struct assigned_machine parts = {.space = machine->space,
+					       .dma = &machine->dma,
+					       .vm = machine->vm,
+					       .ports = &machine->ports,
+					       .memory = &machine->mmio};
 	for (unsigned i = 0; opener->code == 0 && i < machine->options->device_count; i++) {
 		uint64_t started = log_now_ns();
-		opener->code = assigned_open(&machine->devices[i], machine->space, machine->vm, &machine->ports, &machine->mmio,
-					     &opener->error);
+		opener->code = assigned_open(&machine->devices[i], &parts, &opener->error);
 		log_step(started, "%s: opening and resetting", machine->options->devices[i].address);
 	}
 	return NULL;
 }
 
-static int populate(struct machine *machine, struct tenon_error *err)
+static void mapping_failed(void *context, const struct tenon_error *error)
 {
-	if (machine->options->device_count == 0 && !machine->options->memory.prefault)
-		return 0;
-	uint64_t started = log_now_ns();
-	int code = memory_populate(&machine->memory, 0, err);
-	log_step(started, "populating %llu MiB of guest memory",
-		 (unsigned long long)(machine->options->memory.size_bytes >> 20));
-	return code;
+	request_stop(context, MACHINE_FAILED, 0, error->message);
 }
 
-/* The long steps of start-up, side by side. */
+/*
+ * The long steps of start-up, side by side: one thread opens the devices (mostly waiting for their reset), others populate
+ * memory, this one makes the vCPUs and loads the kernel.
+ */
 static int open_and_load(struct machine *machine, struct loader_entry *entry, struct tenon_error *err)
 {
+	if (machine->options->device_count == 0) {
+		int code = create_vcpus(machine, err);
+		return code < 0 ? code : machine_load(machine, entry, err);
+	}
 	struct opener opener = {.machine = machine};
 	pthread_t thread;
-	bool threaded = machine->options->device_count && pthread_create(&thread, NULL, open_devices, &opener) == 0;
+	int code = dma_memory_start(&machine->dma, err);
+	if (code < 0)
+		return code;
+	bool threaded = pthread_create(&thread, NULL, open_devices, &opener) == 0;
 	if (!threaded)
 		open_devices(&opener);
-	int code = opener.code == 0 || threaded ? populate(machine, err) : 0;
-	if (code == 0)
-		code = create_vcpus(machine, err);
+	code = create_vcpus(machine, err);
 	if (code == 0)
 		code = machine_load(machine, entry, err);
 	if (threaded)
@@ -215,24 +220,21 @@ static int open_and_load(struct machine *machine, struct loader_entry *entry, st
 		*err = opener.error;
 		code = opener.code;
 	}
-	return code;
+	return code < 0 ? code : dma_memory_devices_open(&machine->dma, err);
 }
 
-static int map_memory(struct machine *machine, struct tenon_error *err)
+/* What the user asked to have before the guest starts. */
+static int wait_for_memory(struct machine *machine, struct tenon_error *err)
 {
-	int code = 0;
-	uint64_t started = log_now_ns();
-	for (unsigned i = 0; code == 0 && i < machine->memory.part_count; i++) {
-		const struct tenon_space_region region = {
-			.size = sizeof(region),
-			.gpa = machine->memory.parts[i].gpa,
-			.size_bytes = machine->memory.parts[i].size_bytes,
-			.hva = machine->memory.parts[i].hva,
-		};
-		code = tenon_space_add(machine->space, &region, err);
-	}
-	log_step(started, "mapping guest memory for the devices");
-	return code;
+	const struct run_options *options = machine->options;
+	if (!options->memory.prefault && !options->dry_run)
+		return 0;
+	if (options->device_count == 0)
+		return options->memory.prefault ? memory_populate(&machine->memory, 0, NULL, err) : 0;
+	if (dma_memory_wait(&machine->dma))
+		return 0;
+	*err = machine->dma.error;
+	return err->code;
 }
 
 /* Power-on state is kept after CPUID and MSRs are set and before boot registers are: what a reset goes back to. */
@@ -268,10 +270,10 @@ static int build(struct machine *machine, struct tenon_error *err)
 		code = plug_devices(machine, err);
 	if (code == 0)
 		code = tenon_space_create(&space_options, &machine->space, err);
+	machine->dma = (struct dma_memory){
+		.memory = &machine->memory, .space = machine->space, .failed = mapping_failed, .context = machine};
 	if (code == 0)
 		code = open_and_load(machine, &entry, err);
-	if (code == 0)
-		code = map_memory(machine, err);
 	if (code == 0)
 		code = machine_place_devices(machine, err);
 	if (code == 0)
@@ -280,6 +282,8 @@ static int build(struct machine *machine, struct tenon_error *err)
 		code = capture_power_on(machine, err);
 	if (code == 0)
 		code = cpu_enter(machine->vcpus[0].vcpu, &machine->memory, &entry, err);
+	if (code == 0)
+		code = wait_for_memory(machine, err);
 	return code;
 }
 
@@ -308,10 +312,12 @@ void machine_destroy(struct machine *machine)
 {
 	if (!machine)
 		return;
+	dma_memory_cancel(&machine->dma); /* a vCPU may wait for it */
 	for (unsigned i = 0; i < CPU_COUNT_MAX; i++) {
 		tenon_vcpu_destroy(machine->vcpus[i].vcpu);
 		tenon_vcpu_state_free(machine->vcpus[i].power_on);
 	}
+	dma_memory_finish(&machine->dma);
 	for (unsigned i = 0; i < OPTIONS_DEVICES_MAX; i++)
 		assigned_close(&machine->devices[i]);
 	tenon_space_destroy(machine->space);

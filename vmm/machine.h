@@ -20,6 +20,7 @@
 #include "devices/chardev.h"
 #include "devices/power.h"
 #include "devices/serial.h"
+#include "dma_memory.h"
 #include "loader/loader.h"
 #include "memory.h"
 #include "options.h"
@@ -33,7 +34,7 @@ enum machine_stop {
 	MACHINE_RESET,
 	MACHINE_EXIT,         /* the exit device was written */
 	MACHINE_TRIPLE_FAULT,
-	MACHINE_VCPU_FAILED,
+	MACHINE_FAILED,
 };
 
 struct machine_vcpu {
@@ -51,6 +52,7 @@ struct machine {
 	struct bus ports, mmio;
 	struct pci_host pci;
 	struct tenon_space *space;
+	struct dma_memory dma;
 	struct assigned devices[OPTIONS_DEVICES_MAX];
 	struct placement_device placed[OPTIONS_DEVICES_MAX];
 	struct placement placement;
@@ -62,7 +64,7 @@ struct machine {
 	int wake_fd; /* eventfd: a vCPU made a request */
 	_Atomic enum machine_stop stop;
 	unsigned exit_status;       /* for MACHINE_EXIT */
-	struct tenon_error failure; /* for MACHINE_VCPU_FAILED */
+	struct tenon_error failure; /* for MACHINE_FAILED */
 };
 
 /** Opens, checks and builds everything; the machine is ready to run. @param options borrowed until machine_destroy */
@@ -74,7 +76,7 @@ void machine_destroy(struct machine *machine);
 /** Starts the vCPUs. */
 int machine_start(struct machine *machine, struct tenon_error *err);
 
-/** Pauses every vCPU and waits until all have left the guest. */
+/** Pauses every vCPU and waits until all have left the guest. One that waits for memory to be mapped is waited for too. */
 void machine_pause(struct machine *machine);
 
 /** Resets every device, the interrupt controllers and CPUs, and loads the kernel again. The vCPUs are paused; they run after it. */

@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -19,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <linux/memfd.h>
@@ -33,13 +31,16 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1 */
+#endif
 
 #define MIB                  (UINT64_C(1) << 20)
 #define GIB                  (UINT64_C(1) << 30)
 #define SMALL_GRANULE        (2 * MIB)
 #define POPULATE_CHUNK       (64 * MIB)
 #define POPULATE_THREADS_MAX 64u
-#define POPULATE_STACK_BYTES (64u * 1024)
+#define POPULATE_STACK_BYTES (UINT64_C(64) << 10)
 
 /* ---- Options ---- */
 
@@ -139,7 +140,7 @@ static int check_options(const struct memory_options *options, struct tenon_erro
 int memory_options_parse(const char *text, struct memory_options *options, struct tenon_error *err)
 {
 	struct memory_options parsed = {0};
-	const char *rest = NULL;
+	const char *rest = text;
 	int result = parse_size(text, &rest, &parsed.size_bytes, err);
 
 	while (result == 0 && *rest == ',') {
@@ -157,19 +158,24 @@ int memory_options_parse(const char *text, struct memory_options *options, struc
 
 /* ---- What the host has ---- */
 
+/* The start of a small file of /proc or /sys; "" when there is none. */
+static void host_read(const char *path, char *text, size_t capacity)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t length = fd < 0 ? 0 : read(fd, text, capacity - 1);
+	if (fd >= 0)
+		close(fd);
+	text[length > 0 ? length : 0] = '\0';
+}
+
 static uint64_t huge_pool_read(uint64_t huge_page_bytes, const char *name)
 {
 	char path[96];
+	char text[32];
 	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%" PRIu64 "kB/%s", huge_page_bytes / 1024,
 		 name);
-	uint64_t value = 0;
-	FILE *file = fopen(path, "re");
-	if (file) {
-		if (fscanf(file, "%" SCNu64, &value) != 1)
-			value = 0;
-		fclose(file);
-	}
-	return value;
+	host_read(path, text, sizeof(text));
+	return strtoull(text, NULL, 10);
 }
 
 /* The pool cannot back the guest: says how many pages there are and how to get as many as are missing. */
@@ -196,28 +202,19 @@ static int fail_huge_pool(const struct memory_options *options, struct tenon_err
 
 static uint64_t host_available_bytes(void)
 {
-	uint64_t kib = 0;
-	char line[128];
-	FILE *file = fopen("/proc/meminfo", "re");
-	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, "MemAvailable: %" SCNu64, &kib) == 1)
-			break;
-	if (file)
-		fclose(file);
-	return kib * 1024;
+	static const char key[] = "MemAvailable:";
+	char text[512]; /* it is the third line */
+	host_read("/proc/meminfo", text, sizeof(text));
+	const char *found = strstr(text, key);
+	return found ? strtoull(found + sizeof(key) - 1, NULL, 10) * 1024 : 0;
 }
 
 /* Transparent huge pages of shared memory are off on most hosts; then the file shows "[never]". */
 static bool host_gives_transparent_huge(void)
 {
 	char text[128];
-	int fd = open("/sys/kernel/mm/transparent_hugepage/shmem_enabled", O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	ssize_t length = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	text[length > 0 ? length : 0] = '\0';
-	return length > 0 && !strstr(text, "[never]") && !strstr(text, "[deny]");
+	host_read("/sys/kernel/mm/transparent_hugepage/shmem_enabled", text, sizeof(text));
+	return text[0] && !strstr(text, "[never]") && !strstr(text, "[deny]");
 }
 
 /* ---- Creation ---- */
@@ -352,9 +349,23 @@ struct populate {
 	uint64_t size_bytes;
 	uint64_t chunk_bytes;
 	uint64_t page_bytes;
+	bool transparent_huge;
+	const atomic_bool *cancel;
 	_Atomic uint64_t next;
 	_Atomic int result;
 };
+
+/*
+ * Fills untouched memory with transparent huge pages, whether or not the host enables them for shared memory (it seldom does):
+ * two to three times as fast as small pages, and the IOMMU and KVM then map it by huge entries. The kernel collapses only
+ * extents that have a page already, hence the touch. Where it fails, small pages do.
+ */
+static void collapse_range(uint8_t *hva, uint64_t size_bytes)
+{
+	for (uint64_t offset = 0; offset < size_bytes; offset += SMALL_GRANULE)
+		__atomic_fetch_or(hva + offset, 0, __ATOMIC_RELAXED);
+	madvise(hva, size_bytes, MADV_COLLAPSE);
+}
 
 static int populate_range(uint8_t *hva, uint64_t size_bytes, uint64_t page_bytes)
 {
@@ -374,13 +385,15 @@ static int populate_range(uint8_t *hva, uint64_t size_bytes, uint64_t page_bytes
 static void *populate_worker(void *argument)
 {
 	struct populate *job = argument;
-	while (atomic_load(&job->result) == 0) {
+	while (atomic_load(&job->result) == 0 && !(job->cancel && atomic_load(job->cancel))) {
 		uint64_t offset = atomic_fetch_add(&job->next, job->chunk_bytes);
 		if (offset >= job->size_bytes)
 			break;
 		uint64_t left = job->size_bytes - offset;
-		int result = populate_range(job->hva + offset, left < job->chunk_bytes ? left : job->chunk_bytes,
-					    job->page_bytes);
+		uint64_t bytes = left < job->chunk_bytes ? left : job->chunk_bytes;
+		if (job->transparent_huge)
+			collapse_range(job->hva + offset, bytes);
+		int result = populate_range(job->hva + offset, bytes, job->page_bytes);
 		if (result < 0)
 			atomic_store(&job->result, result);
 	}
@@ -418,7 +431,7 @@ static void populate_run(struct populate *job, unsigned threads)
 		pthread_join(helpers[i], NULL);
 }
 
-int memory_populate(struct memory *memory, unsigned threads, struct tenon_error *err)
+int memory_populate(struct memory *memory, unsigned threads, const atomic_bool *cancel, struct tenon_error *err)
 {
 	uint64_t huge = memory->options.huge_page_bytes;
 	struct populate job = {
@@ -426,6 +439,8 @@ int memory_populate(struct memory *memory, unsigned threads, struct tenon_error 
 		.size_bytes = memory->options.size_bytes,
 		.chunk_bytes = huge > POPULATE_CHUNK ? huge : POPULATE_CHUNK,
 		.page_bytes = huge ? huge : (uint64_t)sysconf(_SC_PAGESIZE),
+		.transparent_huge = memory->transparent_huge,
+		.cancel = cancel,
 	};
 
 	uint64_t chunks = (job.size_bytes + job.chunk_bytes - 1) / job.chunk_bytes;

@@ -6,6 +6,7 @@
 #ifndef MEMORY_H
 #define MEMORY_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -44,9 +45,11 @@ void memory_destroy(struct memory *memory); /* accepts a zeroed struct */
 /**
  * Faults in all of RAM with `threads` threads (0: one per CPU this process may use), so that pinning it later finds it
  * populated. MADV_POPULATE_WRITE (Linux 5.14), else touching. Failure (hugetlb pool too small, out of memory) names the numbers.
- * Contents stay as they are.
+ * Contents stay as they are. Uses transparent huge pages where the host has them (MADV_COLLAPSE, Linux 6.1).
+ *
+ * @param cancel  NULL, or ends it early, with success, once it becomes true
  */
-int memory_populate(struct memory *memory, unsigned threads, struct tenon_error *err);
+int memory_populate(struct memory *memory, unsigned threads, const atomic_bool *cancel, struct tenon_error *err);
 
 /** Host address of [gpa, gpa + size_bytes), or NULL unless all of it lies in one part of RAM. */
 void *memory_at(const struct memory *memory, uint64_t gpa, uint64_t size_bytes);

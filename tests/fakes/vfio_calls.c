@@ -51,7 +51,7 @@ static struct {
 	unsigned journal_length;
 } calls;
 
-void calls_reset(void)
+void model_calls_reset(void)
 {
 	free(calls.journal);
 	memset(&calls, 0, sizeof(calls));
@@ -68,7 +68,7 @@ static int fail_with(enum fake_call kind, int error)
 	return -error;
 }
 
-int calls_enter(enum fake_call kind)
+int model_calls_enter(enum fake_call kind)
 {
 	calls.total++;
 	calls.counts[kind]++;

@@ -20,42 +20,14 @@ static bool group_blocked(const struct fake_device *device)
 {
 	for (unsigned i = 0; i < world.device_count; i++) {
 		const struct fake_device *other = world.devices[i];
-		if (other->group == device->group && other->driver[0] && !driver_is_vfio(other) &&
+		if (other->group == device->group && other->driver[0] && !model_driver_is_vfio(other) &&
 		    strcmp(other->driver, "pcieport") != 0 && strcmp(other->driver, "pci-stub") != 0)
 			return true;
 	}
 	return device->group_owned;
 }
 
-static int bind(struct fake_file *file, struct vfio_device_bind_iommufd *request)
-{
-	struct fake_device *device = file->device;
-	struct fake_file *iommufd = files_of(request->iommufd);
-	if (request->argsz < sizeof(*request) || request->flags || request->iommufd < 0)
-		return -EINVAL;
-	if (group_blocked(device))
-		return -EBUSY;
-	if (file->iommufd || device->owner || device->open_elsewhere)
-		return -EINVAL;
-	if (!iommufd || iommufd->kind != FILE_IOMMUFD)
-		return -EBADF;
-
-	fake_journal("bind %s", device->bdf);
-	file->iommufd = iommufd;
-	files_hold(iommufd);
-	device->owner = file;
-	device->irq_kind = -1;
-	device->intx_disabled = false;
-	/* pci_enable_device() turns decoding on; the function is reset. */
-	uint32_t command = fake_config_get(device, PCI_COMMAND, 2) & ~PCI_COMMAND_MASTER;
-	fake_config_set(device, PCI_COMMAND, 2, command | PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
-	device->power = 0;
-	config_bind(device);
-	request->out_devid = ++world.next_id;
-	return 0;
-}
-
-int cdev_reset_function(struct fake_device *device)
+int model_cdev_reset_function(struct fake_device *device)
 {
 	if (device->reset_error)
 		return -device->reset_error;
@@ -73,6 +45,36 @@ int cdev_reset_function(struct fake_device *device)
 	return 0;
 }
 
+static int bind(struct fake_file *file, struct vfio_device_bind_iommufd *request)
+{
+	struct fake_device *device = file->device;
+	struct fake_file *iommufd = model_files_of(request->iommufd);
+	if (request->argsz < sizeof(*request) || request->flags || request->iommufd < 0)
+		return -EINVAL;
+	if (group_blocked(device))
+		return -EBUSY;
+	if (file->iommufd || device->owner || device->open_elsewhere)
+		return -EINVAL;
+	if (!iommufd || iommufd->kind != FILE_IOMMUFD)
+		return -EBADF;
+
+	fake_journal("bind %s", device->bdf);
+	file->iommufd = iommufd;
+	model_files_hold(iommufd);
+	device->owner = file;
+	device->irq_kind = -1;
+	device->intx_disabled = false;
+	/* vfio_pci_core_enable(): decoding on, bus mastering off, and a function reset where there is one. */
+	uint32_t command = fake_config_get(device, PCI_COMMAND, 2) & ~PCI_COMMAND_MASTER;
+	fake_config_set(device, PCI_COMMAND, 2, command | PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
+	device->power = 0;
+	if (!device->no_reset)
+		model_cdev_reset_function(device);
+	model_config_bind(device);
+	request->out_devid = ++world.next_id;
+	return 0;
+}
+
 static int reset(struct fake_device *device)
 {
 	if (device->no_reset)
@@ -82,7 +84,7 @@ static int reset(struct fake_device *device)
 	if (device->pm)
 		fake_config_set(device, device->pm + PCI_PM_CTRL, 2,
 				fake_config_get(device, device->pm + PCI_PM_CTRL, 2) & ~PCI_PM_CTRL_STATE_MASK);
-	return cdev_reset_function(device);
+	return model_cdev_reset_function(device);
 }
 
 static int get_info(const struct fake_device *device, struct vfio_device_info *info)
@@ -203,10 +205,10 @@ static int attach(struct fake_device *device, const struct vfio_device_attach_io
 {
 	if (request->argsz < sizeof(*request) || request->flags)
 		return -EINVAL;
-	return iommufd_attach_device(device, request->pt_id);
+	return model_iommufd_attach_device(device, request->pt_id);
 }
 
-int cdev_ioctl(struct fake_file *file, unsigned long request, void *argument, enum fake_call kind)
+int model_cdev_ioctl(struct fake_file *file, unsigned long request, void *argument, enum fake_call kind)
 {
 	struct fake_device *device = file->device;
 	if (kind == FAKE_BIND)
@@ -221,9 +223,9 @@ int cdev_ioctl(struct fake_file *file, unsigned long request, void *argument, en
 	case FAKE_REGION_INFO:
 		return region_info(device, argument);
 	case FAKE_IRQ_INFO:
-		return irqs_info(device, argument);
+		return model_irqs_info(device, argument);
 	case FAKE_SET_IRQS:
-		return irqs_set(device, argument);
+		return model_irqs_set(device, argument);
 	case FAKE_DEVICE_RESET:
 		return reset(device);
 	default:
@@ -249,7 +251,7 @@ static ssize_t bar_access(struct fake_device *device, unsigned index, uint8_t *d
 		return -EINVAL;
 	if (size > bar->size_bytes - at)
 		size = bar->size_bytes - at;
-	if (!bar->io && !config_memory_enabled(device))
+	if (!bar->io && !model_config_memory_enabled(device))
 		return -EIO;
 	for (size_t i = 0; i < size; i++) {
 		bool excluded = in_table(device, index, at + i);
@@ -261,27 +263,27 @@ static ssize_t bar_access(struct fake_device *device, unsigned index, uint8_t *d
 	return (ssize_t)size;
 }
 
-ssize_t cdev_read(struct fake_file *file, void *buffer, size_t size, uint64_t offset)
+ssize_t model_cdev_read(struct fake_file *file, void *buffer, size_t size, uint64_t offset)
 {
 	unsigned index = (unsigned)(offset >> OFFSET_SHIFT);
 	uint64_t at = offset & OFFSET_MASK;
 	if (!file->iommufd || index >= VFIO_PCI_NUM_REGIONS)
 		return -EINVAL;
 	if (index == VFIO_PCI_CONFIG_REGION_INDEX) {
-		int code = config_read(file->device, buffer, size, at);
+		int code = model_config_read(file->device, buffer, size, at);
 		return code < 0 ? code : (ssize_t)size;
 	}
 	return index <= VFIO_PCI_BAR5_REGION_INDEX ? bar_access(file->device, index, buffer, size, at, false) : -EINVAL;
 }
 
-ssize_t cdev_write(struct fake_file *file, const void *buffer, size_t size, uint64_t offset)
+ssize_t model_cdev_write(struct fake_file *file, const void *buffer, size_t size, uint64_t offset)
 {
 	unsigned index = (unsigned)(offset >> OFFSET_SHIFT);
 	uint64_t at = offset & OFFSET_MASK;
 	if (!file->iommufd || index >= VFIO_PCI_NUM_REGIONS)
 		return -EINVAL;
 	if (index == VFIO_PCI_CONFIG_REGION_INDEX) {
-		int code = config_write(file->device, buffer, size, at);
+		int code = model_config_write(file->device, buffer, size, at);
 		return code < 0 ? code : (ssize_t)size;
 	}
 	if (index > VFIO_PCI_BAR5_REGION_INDEX)
@@ -289,7 +291,7 @@ ssize_t cdev_write(struct fake_file *file, const void *buffer, size_t size, uint
 	return bar_access(file->device, index, (uint8_t *)(uintptr_t)buffer, size, at, true);
 }
 
-int cdev_bar_of_map(struct fake_file *file, uint64_t offset, size_t size, struct fake_bar **out)
+int model_cdev_bar_of_map(struct fake_file *file, uint64_t offset, size_t size, struct fake_bar **out)
 {
 	unsigned index = (unsigned)(offset >> OFFSET_SHIFT);
 	uint64_t at = offset & OFFSET_MASK;
@@ -304,19 +306,19 @@ int cdev_bar_of_map(struct fake_file *file, uint64_t offset, size_t size, struct
 }
 
 /* What vfio_pci_core_disable() does when the last reference goes: DMA and interrupts off, function reset. */
-void cdev_closed(struct fake_file *file)
+void model_cdev_closed(struct fake_file *file)
 {
 	struct fake_device *device = file->device;
 	if (!file->iommufd)
 		return;
 	fake_config_set(device, PCI_COMMAND, 2, fake_config_get(device, PCI_COMMAND, 2) & ~PCI_COMMAND_MASTER);
-	irqs_closed(device);
-	iommufd_detach_device(device);
+	model_irqs_closed(device);
+	model_iommufd_detach_device(device);
 	device->power = 0;
 	if (device->pm)
 		fake_config_set(device, device->pm + PCI_PM_CTRL, 2,
 				fake_config_get(device, device->pm + PCI_PM_CTRL, 2) & ~PCI_PM_CTRL_STATE_MASK);
 	device->owner = NULL;
-	files_release(file->iommufd);
+	model_files_release(file->iommufd);
 	fake_journal("unbind %s", device->bdf);
 }

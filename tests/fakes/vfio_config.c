@@ -54,8 +54,10 @@ static void msi_perms(struct fake_device *device, unsigned at)
 	if (wide)
 		set_perms(device, at + PCI_MSI_ADDRESS_HI, 4, ~0u, ~0u);
 	set_perms(device, at + (wide ? PCI_MSI_DATA_64 : PCI_MSI_DATA_32), 2, ~0u, ~0u);
-	if (flags & PCI_MSI_FLAGS_MASKBIT)
-		set_perms(device, at + (wide ? PCI_MSI_MASK_64 : PCI_MSI_MASK_32), 8, 0, ~0u);
+	if (flags & PCI_MSI_FLAGS_MASKBIT) {
+		set_perms(device, at + (wide ? PCI_MSI_MASK_64 : PCI_MSI_MASK_32), 4, 0, ~0u);
+		set_perms(device, at + (wide ? PCI_MSI_PENDING_64 : PCI_MSI_PENDING_32), 4, 0, ~0u);
+	}
 }
 
 /* Length of a capability as the kernel knows it; 0: it is taken out of the list. */
@@ -94,7 +96,7 @@ static void capability_perms(struct fake_device *device, unsigned at, uint8_t id
 		msi_perms(device, at);
 		break;
 	case PCI_CAP_ID_VNDR:
-		set_perms(device, at + 2, device->config[at + 2] - 2u, 0, ~0u);
+		memset(device->permitted + at + 2, 0xff, device->config[at + 2] - 2u);
 		break;
 	case PCI_CAP_ID_EXP:
 		set_perms(device, at + PCI_EXP_DEVCTL, 2,
@@ -151,6 +153,7 @@ static unsigned extended_length(const struct fake_device *device, unsigned at, u
 	case PCI_EXT_CAP_ID_LTR:
 		return 8;
 	case PCI_EXT_CAP_ID_PRI:
+	case PCI_EXT_CAP_ID_PWR:
 		return 16;
 	case PCI_EXT_CAP_ID_SRIOV:
 		return 0x40;
@@ -213,7 +216,7 @@ static void walk_extended(struct fake_device *device)
 	}
 }
 
-void config_bind(struct fake_device *device)
+void model_config_bind(struct fake_device *device)
 {
 	memcpy(device->vconfig, device->config, sizeof(device->vconfig));
 	memset(device->virt, 0, sizeof(device->virt));
@@ -226,7 +229,7 @@ void config_bind(struct fake_device *device)
 	walk_extended(device);
 }
 
-bool config_memory_enabled(const struct fake_device *device)
+bool model_config_memory_enabled(const struct fake_device *device)
 {
 	return device->power < 3 && device->vconfig[PCI_COMMAND] & PCI_COMMAND_MEMORY;
 }
@@ -287,10 +290,10 @@ static void after_command(struct fake_device *device, unsigned at, uint32_t valu
 	bool disabled = device->vconfig[PCI_COMMAND + 1] & (PCI_COMMAND_INTX_DISABLE >> 8);
 	if (disabled && !device->intx_disabled) {
 		device->intx_disabled = true;
-		irqs_intx_mask(device);
+		model_irqs_intx_mask(device);
 	} else if (!disabled && device->intx_disabled) {
 		device->intx_disabled = false;
-		irqs_intx_unmask(device);
+		model_irqs_intx_unmask(device);
 	}
 }
 
@@ -306,7 +309,7 @@ static void after_flr(struct fake_device *device, unsigned at, uint8_t bit)
 {
 	if (device->vconfig[at] & bit) {
 		device->vconfig[at] &= (uint8_t)~bit;
-		cdev_reset_function(device);
+		model_cdev_reset_function(device);
 	}
 }
 
@@ -361,7 +364,7 @@ static unsigned chunk_at(const struct fake_device *device, unsigned at, size_t l
 	return same >= 4 && at % 4 == 0 ? 4 : same >= 2 && at % 2 == 0 ? 2 : 1;
 }
 
-int config_read(struct fake_device *device, void *buffer, size_t size, uint64_t offset)
+int model_config_read(struct fake_device *device, void *buffer, size_t size, uint64_t offset)
 {
 	if (offset >= device->config_bytes || size > device->config_bytes - offset)
 		return -EFAULT;
@@ -375,7 +378,7 @@ int config_read(struct fake_device *device, void *buffer, size_t size, uint64_t 
 	return 0;
 }
 
-int config_write(struct fake_device *device, const void *buffer, size_t size, uint64_t offset)
+int model_config_write(struct fake_device *device, const void *buffer, size_t size, uint64_t offset)
 {
 	if (offset >= device->config_bytes || size > device->config_bytes - offset)
 		return -EFAULT;

@@ -35,7 +35,7 @@ void fake_world_reset(void)
 		free_device(world.devices[i]);
 	memset(&world, 0, sizeof(world));
 	world.memlock = UINT64_MAX;
-	calls_reset();
+	model_calls_reset();
 
 	/* 2048 vectors are 2048 eventfds. */
 	struct rlimit files;
@@ -107,7 +107,7 @@ struct fake_device *fake_device_add(const char *bdf, uint16_t vendor, uint16_t i
 void fake_device_driver(struct fake_device *device, const char *driver)
 {
 	snprintf(device->driver, sizeof(device->driver), "%s", driver ? driver : "");
-	if (!driver_is_vfio(device))
+	if (!model_driver_is_vfio(device))
 		device->node = -1;
 }
 

@@ -243,7 +243,7 @@ unsigned fake_open_files(void);
 /** An open file that the hypervisor also holds: the kernel closes it only when both let go. */
 bool fake_file_hold(int fd);
 bool fake_file_release(int fd);
-/** Called when the library closes an fd, before it does. */
+/** Has a function called when the library closes an fd, before it does. Adds up until the world is reset. */
 void fake_on_close(void (*hook)(void *context, int fd), void *context);
 
 /** First broken rule of the kernel's interface (an fd closed twice, memory unmapped that was not mapped), or "". */

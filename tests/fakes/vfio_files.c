@@ -26,7 +26,7 @@ static int new_real_fd(void)
 	return fd;
 }
 
-struct fake_file *files_add(enum file_kind kind, int real)
+struct fake_file *model_files_add(enum file_kind kind, int real)
 {
 	for (unsigned i = 0; i < MODEL_FILES; i++) {
 		struct fake_file *file = &world.files[i];
@@ -39,7 +39,7 @@ struct fake_file *files_add(enum file_kind kind, int real)
 	abort();
 }
 
-struct fake_file *files_of(int fd)
+struct fake_file *model_files_of(int fd)
 {
 	return fd >= 0 && fd < MODEL_FDS ? world.by_fd[fd] : NULL;
 }
@@ -49,19 +49,19 @@ static void drop_if_unused(struct fake_file *file)
 	if (file->fds || file->holds)
 		return;
 	if (file->kind == FILE_CDEV)
-		cdev_closed(file);
+		model_cdev_closed(file);
 	if (file->kind == FILE_IOMMUFD)
-		iommufd_closed(file);
+		model_iommufd_closed(file);
 	close(file->real);
 	*file = (struct fake_file){0};
 }
 
-void files_hold(struct fake_file *file)
+void model_files_hold(struct fake_file *file)
 {
 	file->holds++;
 }
 
-void files_release(struct fake_file *file)
+void model_files_release(struct fake_file *file)
 {
 	if (!file)
 		return;
@@ -69,7 +69,7 @@ void files_release(struct fake_file *file)
 	drop_if_unused(file);
 }
 
-void files_signal(const struct fake_file *file)
+void model_files_signal(const struct fake_file *file)
 {
 	uint64_t one = 1;
 	if (write(file->real, &one, sizeof(one)) != sizeof(one))
@@ -78,42 +78,44 @@ void files_signal(const struct fake_file *file)
 
 bool fake_file_hold(int fd)
 {
-	struct fake_file *file = files_of(fd);
+	struct fake_file *file = model_files_of(fd);
 	if (file)
-		files_hold(file);
+		model_files_hold(file);
 	return file != NULL;
 }
 
 bool fake_file_release(int fd)
 {
-	struct fake_file *file = files_of(fd);
+	struct fake_file *file = model_files_of(fd);
 	if (file)
-		files_release(file);
+		model_files_release(file);
 	return file != NULL;
 }
 
 void fake_on_close(void (*hook)(void *context, int fd), void *context)
 {
-	world.close_hook = hook;
-	world.close_context = context;
+	if (world.close_hook_count == MODEL_HOOKS)
+		abort();
+	world.close_hooks[world.close_hook_count].hook = hook;
+	world.close_hooks[world.close_hook_count++].context = context;
 }
 
 int kernel_open(const char *path, int flags)
 {
-	int code = calls_enter(FAKE_OPEN);
+	int code = model_calls_enter(FAKE_OPEN);
 	if (code < 0)
 		return code;
 	if (strcmp(path, "/dev/iommu") == 0) {
 		if (world.no_iommufd)
 			return -ENOENT;
-		return files_add(FILE_IOMMUFD, new_real_fd())->real;
+		return model_files_add(FILE_IOMMUFD, new_real_fd())->real;
 	}
-	struct fake_device *device = sysfs_device_of_node(path);
+	struct fake_device *device = model_sysfs_device_of_node(path);
 	if (!device)
 		return -ENOENT;
 	if (device->open_error)
 		return -device->open_error;
-	struct fake_file *file = files_add(FILE_CDEV, new_real_fd());
+	struct fake_file *file = model_files_add(FILE_CDEV, new_real_fd());
 	file->device = device;
 	fake_journal("open %s", path);
 	return file->real;
@@ -121,13 +123,13 @@ int kernel_open(const char *path, int flags)
 
 void kernel_close(int fd)
 {
-	struct fake_file *file = files_of(fd);
+	struct fake_file *file = model_files_of(fd);
 	if (!file) {
 		fake_report_misuse("fd %d closed, which is not open", fd);
 		return;
 	}
-	if (world.close_hook)
-		world.close_hook(world.close_context, fd);
+	for (unsigned i = 0; i < world.close_hook_count; i++)
+		world.close_hooks[i].hook(world.close_hooks[i].context, fd);
 	if (file->kind == FILE_CDEV)
 		fake_journal("close cdev");
 	world.by_fd[fd] = NULL;
@@ -139,10 +141,10 @@ void kernel_close(int fd)
 
 int kernel_dup(int fd)
 {
-	int code = calls_enter(FAKE_DUP);
+	int code = model_calls_enter(FAKE_DUP);
 	if (code < 0)
 		return code;
-	struct fake_file *file = files_of(fd);
+	struct fake_file *file = model_files_of(fd);
 	if (!file)
 		return -EBADF;
 	int copy = fcntl(file->real, F_DUPFD_CLOEXEC, 3);
@@ -155,42 +157,42 @@ int kernel_dup(int fd)
 
 static struct fake_file *cdev_of(int fd)
 {
-	struct fake_file *file = files_of(fd);
+	struct fake_file *file = model_files_of(fd);
 	return file && file->kind == FILE_CDEV ? file : NULL;
 }
 
 ssize_t kernel_pread(int fd, void *buffer, size_t size, uint64_t offset)
 {
-	int code = calls_enter(FAKE_PREAD);
+	int code = model_calls_enter(FAKE_PREAD);
 	if (code < 0)
 		return code;
 	struct fake_file *file = cdev_of(fd);
-	return file ? cdev_read(file, buffer, size, offset) : -EBADF;
+	return file ? model_cdev_read(file, buffer, size, offset) : -EBADF;
 }
 
 ssize_t kernel_pwrite(int fd, const void *buffer, size_t size, uint64_t offset)
 {
-	int code = calls_enter(FAKE_PWRITE);
+	int code = model_calls_enter(FAKE_PWRITE);
 	if (code < 0)
 		return code;
 	struct fake_file *file = cdev_of(fd);
-	return file ? cdev_write(file, buffer, size, offset) : -EBADF;
+	return file ? model_cdev_write(file, buffer, size, offset) : -EBADF;
 }
 
 int kernel_eventfd(void)
 {
-	int code = calls_enter(FAKE_EVENTFD);
+	int code = model_calls_enter(FAKE_EVENTFD);
 	if (code < 0)
 		return code;
 	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (fd < 0 || fd >= MODEL_FDS)
 		abort();
-	return files_add(FILE_EVENTFD, fd)->real;
+	return model_files_add(FILE_EVENTFD, fd)->real;
 }
 
 static struct fake_file *eventfd_of(int fd)
 {
-	struct fake_file *file = files_of(fd);
+	struct fake_file *file = model_files_of(fd);
 	if (file && file->kind == FILE_EVENTFD)
 		return file;
 	fake_report_misuse("fd %d used as an eventfd, which it is not", fd);
@@ -211,20 +213,20 @@ int kernel_eventfd_take(int fd)
 
 int kernel_eventfd_signal(int fd)
 {
-	int code = calls_enter(FAKE_SIGNAL);
+	int code = model_calls_enter(FAKE_SIGNAL);
 	if (code < 0)
 		return code;
 	struct fake_file *file = eventfd_of(fd);
 	if (!file)
 		return -EBADF;
-	files_signal(file);
+	model_files_signal(file);
 	fake_kernel_run();
 	return 0;
 }
 
 int kernel_poll_group(const int *fds, unsigned count)
 {
-	int code = calls_enter(FAKE_POLL_GROUP);
+	int code = model_calls_enter(FAKE_POLL_GROUP);
 	if (code < 0)
 		return code;
 	int group = epoll_create1(EPOLL_CLOEXEC);
@@ -232,20 +234,20 @@ int kernel_poll_group(const int *fds, unsigned count)
 		abort();
 	for (unsigned i = 0; i < count; i++) {
 		struct epoll_event event = {.events = EPOLLIN, .data.fd = fds[i]};
-		if (!files_of(fds[i]) || epoll_ctl(group, EPOLL_CTL_ADD, fds[i], &event) < 0) {
+		if (!model_files_of(fds[i]) || epoll_ctl(group, EPOLL_CTL_ADD, fds[i], &event) < 0) {
 			close(group);
 			return -EBADF;
 		}
 	}
-	return files_add(FILE_EPOLL, group)->real;
+	return model_files_add(FILE_EPOLL, group)->real;
 }
 
 int kernel_fd_path(int fd, char *path, size_t capacity)
 {
-	int code = calls_enter(FAKE_FD_PATH);
+	int code = model_calls_enter(FAKE_FD_PATH);
 	if (code < 0)
 		return code;
-	struct fake_file *file = files_of(fd);
+	struct fake_file *file = model_files_of(fd);
 	if (!file)
 		return -ENOENT;
 	if (file->kind == FILE_CDEV)
@@ -284,17 +286,17 @@ static enum fake_call kind_of_request(unsigned long request)
 int kernel_ioctl(int fd, unsigned long request, void *argument)
 {
 	enum fake_call kind = kind_of_request(request);
-	int code = calls_enter(kind);
+	int code = model_calls_enter(kind);
 	if (code < 0)
 		return code;
-	struct fake_file *file = files_of(fd);
+	struct fake_file *file = model_files_of(fd);
 	if (!file)
 		return -EBADF;
 	switch (file->kind) {
 	case FILE_CDEV:
-		return cdev_ioctl(file, request, argument, kind);
+		return model_cdev_ioctl(file, request, argument, kind);
 	case FILE_IOMMUFD:
-		return iommufd_ioctl(file, request, argument, kind);
+		return model_iommufd_ioctl(file, request, argument, kind);
 	default:
 		return -ENOTTY;
 	}

@@ -11,16 +11,39 @@
 #include "vfio_fake.h"
 #include "vfio_host.h"
 
+static struct {
+	enum host_op op;
+	unsigned in;
+	int error;
+	bool failed;
+} any;
+
+bool host_fail_any(enum host_op op, unsigned n, int error)
+{
+	bool failed = any.failed;
+	any.op = op;
+	any.in = n;
+	any.error = error;
+	any.failed = false;
+	return failed;
+}
+
 static int enter(struct fake_host *host, enum host_op op, struct tenon_error *err)
 {
 	static const char *const names[HOST_OPS] = {"file_add",     "memory_map",   "route_set",
 						    "route_commit", "irqfd_attach", "intx_attach"};
+	int error = 0;
 	host->calls[op]++;
-	if (host->fail_in[op] == 0 || --host->fail_in[op] > 0)
+	if (host->fail_in[op] && --host->fail_in[op] == 0)
+		error = host->fail_error[op];
+	if (any.in && any.op == op && --any.in == 0) {
+		error = any.error;
+		any.failed = true;
+	}
+	if (!error)
 		return 0;
-	fake_journal("%s fails with %d", names[op], host->fail_error[op]);
-	return tenon_fail(err, -host->fail_error[op], "host: %s failed: %s; ask the test", names[op],
-			  strerror(host->fail_error[op]));
+	fake_journal("%s fails with %d", names[op], error);
+	return tenon_fail(err, -error, "host: %s failed: %s; ask the test", names[op], strerror(error));
 }
 
 void host_fail(struct fake_host *host, enum host_op op, unsigned n, int error)

@@ -76,6 +76,8 @@ struct fake_host {
 void host_init(struct fake_host *host);
 /** Fails the n-th call of an operation from now on. */
 void host_fail(struct fake_host *host, enum host_op op, unsigned n, int error);
+/** Fails the n-th call of an operation from now on, counted over all hosts. @return whether the previous one has failed */
+bool host_fail_any(enum host_op op, unsigned n, int error);
 
 /** Lets "KVM" notice eventfds: delivers messages, raises lines. */
 void host_run(struct fake_host *host);

@@ -71,7 +71,7 @@ static bool is_allowed(const struct ranges *ranges, uint64_t first, uint64_t las
 	return false;
 }
 
-int iommufd_attach_device(struct fake_device *device, uint32_t id)
+int model_iommufd_attach_device(struct fake_device *device, uint32_t id)
 {
 	struct fake_ioas *ioas = find(device->owner->iommufd, id);
 	if (!ioas)
@@ -91,7 +91,7 @@ int iommufd_attach_device(struct fake_device *device, uint32_t id)
 	return 0;
 }
 
-void iommufd_detach_device(struct fake_device *device)
+void model_iommufd_detach_device(struct fake_device *device)
 {
 	if (device->ioas)
 		device->ioas->attached--;
@@ -201,7 +201,7 @@ static int ioas_unmap(struct fake_file *file, struct iommu_ioas_unmap *request)
 	return unmapped ? 0 : -ENOENT;
 }
 
-int iommufd_ioctl(struct fake_file *file, unsigned long request, void *argument, enum fake_call kind)
+int model_iommufd_ioctl(struct fake_file *file, unsigned long request, void *argument, enum fake_call kind)
 {
 	static const struct {
 		enum fake_call kind;
@@ -235,7 +235,7 @@ int iommufd_ioctl(struct fake_file *file, unsigned long request, void *argument,
 	}
 }
 
-void iommufd_closed(const struct fake_file *file)
+void model_iommufd_closed(const struct fake_file *file)
 {
 	for (unsigned i = 0; i < MODEL_IOASES; i++) {
 		if (world.ioases[i].iommufd == file)

@@ -34,7 +34,7 @@ static unsigned irq_count(const struct fake_device *device, unsigned kind)
 	}
 }
 
-int irqs_info(const struct fake_device *device, void *argument)
+int model_irqs_info(const struct fake_device *device, void *argument)
 {
 	struct vfio_irq_info *info = argument;
 	if (info->argsz < sizeof(*info) || info->index >= VFIO_PCI_NUM_IRQS ||
@@ -55,15 +55,15 @@ static void replace(struct fake_file **slot, struct fake_file *file)
 {
 	struct fake_file *old = *slot;
 	if (file)
-		files_hold(file);
+		model_files_hold(file);
 	*slot = file;
-	files_release(old);
+	model_files_release(old);
 }
 
 /* As eventfd_ctx_fdget(). */
 static int eventfd_get(int fd, struct fake_file **file)
 {
-	*file = files_of(fd);
+	*file = model_files_of(fd);
 	if (!*file)
 		return -EBADF;
 	return (*file)->kind == FILE_EVENTFD ? 0 : -EINVAL;
@@ -91,7 +91,7 @@ static int set_vector(struct fake_device *device, unsigned index, int fd)
 	replace(&vector->trigger, file);
 	if (vector->pending) {
 		vector->pending = false;
-		files_signal(file);
+		model_files_signal(file);
 	}
 	return 0;
 }
@@ -162,7 +162,7 @@ static int set_messages(struct fake_device *device, const struct vfio_irq_set *s
 
 /* ---- INTx ---- */
 
-void irqs_intx_mask(struct fake_device *device)
+void model_irqs_intx_mask(struct fake_device *device)
 {
 	if (device->irq_kind == VFIO_PCI_INTX_IRQ_INDEX)
 		device->intx_masked = true;
@@ -176,10 +176,10 @@ static void intx_check(struct fake_device *device)
 		return;
 	device->intx_masked = true;
 	if (device->vectors[0].trigger)
-		files_signal(device->vectors[0].trigger);
+		model_files_signal(device->vectors[0].trigger);
 }
 
-void irqs_intx_unmask(struct fake_device *device)
+void model_irqs_intx_unmask(struct fake_device *device)
 {
 	if (device->irq_kind != VFIO_PCI_INTX_IRQ_INDEX || !device->intx_masked || device->intx_disabled)
 		return;
@@ -225,7 +225,7 @@ static int intx_unmask(struct fake_device *device, const struct vfio_irq_set *se
 	if (device->irq_kind != VFIO_PCI_INTX_IRQ_INDEX || set->start != 0 || set->count != 1)
 		return -EINVAL;
 	if (!(set->flags & VFIO_IRQ_SET_DATA_EVENTFD)) {
-		irqs_intx_unmask(device);
+		model_irqs_intx_unmask(device);
 		return 0;
 	}
 	struct fake_file *file = NULL;
@@ -250,7 +250,7 @@ static int set_intx(struct fake_device *device, const struct vfio_irq_set *set)
 	case VFIO_IRQ_SET_ACTION_MASK:
 		if (device->irq_kind != VFIO_PCI_INTX_IRQ_INDEX)
 			return -EINVAL;
-		irqs_intx_mask(device);
+		model_irqs_intx_mask(device);
 		return 0;
 	default:
 		return -ENOTTY;
@@ -280,7 +280,7 @@ static int set_single(struct fake_file **slot, const struct vfio_irq_set *set)
 	return code;
 }
 
-int irqs_set(struct fake_device *device, void *argument)
+int model_irqs_set(struct fake_device *device, void *argument)
 {
 	const struct vfio_irq_set *set = argument;
 	const uint32_t known = VFIO_IRQ_SET_DATA_TYPE_MASK | VFIO_IRQ_SET_ACTION_TYPE_MASK;
@@ -306,7 +306,7 @@ int irqs_set(struct fake_device *device, void *argument)
 	}
 }
 
-void irqs_closed(struct fake_device *device)
+void model_irqs_closed(struct fake_device *device)
 {
 	if (device->irq_kind == VFIO_PCI_INTX_IRQ_INDEX)
 		intx_off(device);
@@ -324,7 +324,7 @@ bool fake_fire(struct fake_device *device, unsigned index)
 	struct fake_vector *vector = &device->vectors[index];
 	bool on = device->irq_kind == VFIO_PCI_MSI_IRQ_INDEX || device->irq_kind == VFIO_PCI_MSIX_IRQ_INDEX;
 	if (on && vector->trigger) {
-		files_signal(vector->trigger);
+		model_files_signal(vector->trigger);
 		return true;
 	}
 	vector->pending = on && device->irq_kind == VFIO_PCI_MSIX_IRQ_INDEX;
@@ -343,21 +343,21 @@ void fake_kernel_run(void)
 		struct fake_device *device = world.devices[i];
 		uint64_t count;
 		if (device->intx_unmask && read(device->intx_unmask->real, &count, sizeof(count)) == sizeof(count))
-			irqs_intx_unmask(device);
+			model_irqs_intx_unmask(device);
 	}
 }
 
 bool fake_aer_error(struct fake_device *device)
 {
 	if (device->error_event)
-		files_signal(device->error_event);
+		model_files_signal(device->error_event);
 	return device->error_event != NULL;
 }
 
 bool fake_device_request(struct fake_device *device)
 {
 	if (device->request_event)
-		files_signal(device->request_event);
+		model_files_signal(device->request_event);
 	return device->request_event != NULL;
 }
 

@@ -42,7 +42,7 @@ static size_t cut(uintptr_t start, uintptr_t end)
 
 int kernel_reserve(size_t size, size_t alignment, void **out)
 {
-	int code = calls_enter(FAKE_RESERVE);
+	int code = model_calls_enter(FAKE_RESERVE);
 	if (code < 0)
 		return code;
 	if (size == 0 || size % 4096 || alignment == 0 || alignment & (alignment - 1)) {
@@ -62,14 +62,14 @@ int kernel_reserve(size_t size, size_t alignment, void **out)
 
 int kernel_map(void *address, size_t size, int protection, int fd, uint64_t offset, void **out)
 {
-	int code = calls_enter(FAKE_MAP);
+	int code = model_calls_enter(FAKE_MAP);
 	if (code < 0)
 		return code;
-	struct fake_file *file = files_of(fd);
+	struct fake_file *file = model_files_of(fd);
 	if (!file || file->kind != FILE_CDEV)
 		return -EBADF;
 	struct fake_bar *bar;
-	code = cdev_bar_of_map(file, offset, size, &bar);
+	code = model_cdev_bar_of_map(file, offset, size, &bar);
 	if (code < 0)
 		return code;
 

@@ -13,7 +13,7 @@
 #define MODEL_IOASES       8
 #define MODEL_DMA_MAPPINGS 80
 #define MODEL_MEMORY       256
-#define MODEL_NONE         0xffff
+#define MODEL_HOOKS        8
 
 enum file_kind {
 	FILE_FREE,
@@ -61,55 +61,58 @@ struct world {
 	unsigned memory_count;
 	bool no_iommufd;
 	uint64_t memlock;
-	void (*close_hook)(void *context, int fd);
-	void *close_context;
+	struct {
+		void (*hook)(void *context, int fd);
+		void *context;
+	} close_hooks[MODEL_HOOKS];
+	unsigned close_hook_count;
 	char misuse[256];
 };
 
 extern struct world world;
 
 /* vfio_calls.c: counts a call. @return 0, or the negative errno that a test asked for */
-int calls_enter(enum fake_call kind);
-void calls_reset(void);
+int model_calls_enter(enum fake_call kind);
+void model_calls_reset(void);
 
 /* vfio_files.c */
-struct fake_file *files_add(enum file_kind kind, int real);
-struct fake_file *files_of(int fd);
-void files_hold(struct fake_file *file);
-void files_release(struct fake_file *file);
-void files_signal(const struct fake_file *file);
+struct fake_file *model_files_add(enum file_kind kind, int real);
+struct fake_file *model_files_of(int fd);
+void model_files_hold(struct fake_file *file);
+void model_files_release(struct fake_file *file);
+void model_files_signal(const struct fake_file *file);
 
 /* vfio_sysfs.c */
-struct fake_device *sysfs_device_of_node(const char *path);
-bool driver_is_vfio(const struct fake_device *device);
+struct fake_device *model_sysfs_device_of_node(const char *path);
+bool model_driver_is_vfio(const struct fake_device *device);
 
 /* vfio_cdev.c */
-int cdev_ioctl(struct fake_file *file, unsigned long request, void *argument, enum fake_call kind);
-ssize_t cdev_read(struct fake_file *file, void *buffer, size_t size, uint64_t offset);
-ssize_t cdev_write(struct fake_file *file, const void *buffer, size_t size, uint64_t offset);
-int cdev_bar_of_map(struct fake_file *file, uint64_t offset, size_t size, struct fake_bar **bar);
-void cdev_closed(struct fake_file *file);
+int model_cdev_ioctl(struct fake_file *file, unsigned long request, void *argument, enum fake_call kind);
+ssize_t model_cdev_read(struct fake_file *file, void *buffer, size_t size, uint64_t offset);
+ssize_t model_cdev_write(struct fake_file *file, const void *buffer, size_t size, uint64_t offset);
+int model_cdev_bar_of_map(struct fake_file *file, uint64_t offset, size_t size, struct fake_bar **bar);
+void model_cdev_closed(struct fake_file *file);
 /** What pci_try_reset_function does: the device forgets, its config space comes back. */
-int cdev_reset_function(struct fake_device *device);
+int model_cdev_reset_function(struct fake_device *device);
 
 /* vfio_config.c */
-void config_bind(struct fake_device *device);
-int config_read(struct fake_device *device, void *buffer, size_t size, uint64_t offset);
-int config_write(struct fake_device *device, const void *buffer, size_t size, uint64_t offset);
-bool config_memory_enabled(const struct fake_device *device);
+void model_config_bind(struct fake_device *device);
+int model_config_read(struct fake_device *device, void *buffer, size_t size, uint64_t offset);
+int model_config_write(struct fake_device *device, const void *buffer, size_t size, uint64_t offset);
+bool model_config_memory_enabled(const struct fake_device *device);
 
 /* vfio_irqs.c */
-int irqs_info(const struct fake_device *device, void *argument);
-int irqs_set(struct fake_device *device, void *argument);
-void irqs_closed(struct fake_device *device);
-void irqs_intx_mask(struct fake_device *device);
-void irqs_intx_unmask(struct fake_device *device);
+int model_irqs_info(const struct fake_device *device, void *argument);
+int model_irqs_set(struct fake_device *device, void *argument);
+void model_irqs_closed(struct fake_device *device);
+void model_irqs_intx_mask(struct fake_device *device);
+void model_irqs_intx_unmask(struct fake_device *device);
 
 /* vfio_iommufd.c */
-int iommufd_ioctl(struct fake_file *file, unsigned long request, void *argument, enum fake_call kind);
-void iommufd_closed(const struct fake_file *file);
-int iommufd_attach_device(struct fake_device *device, uint32_t id);
-void iommufd_detach_device(struct fake_device *device);
+int model_iommufd_ioctl(struct fake_file *file, unsigned long request, void *argument, enum fake_call kind);
+void model_iommufd_closed(const struct fake_file *file);
+int model_iommufd_attach_device(struct fake_device *device, uint32_t id);
+void model_iommufd_detach_device(struct fake_device *device);
 
 
 #endif

@@ -25,6 +25,11 @@ struct fake_device *fake_nvme(const char *bdf)
 	fake_add_msi(device, 0xc0, 32, true, true);
 	fake_add_msix(device, 0x40, FAKE_NVME_MSIX_VECTORS, 0, FAKE_NVME_TABLE, 0, FAKE_NVME_PBA);
 	fake_add_aer(device, 0x100);
+	/* A vendor's own capability of 0x20 bytes: 8 of header, registers behind. */
+	fake_capability_extended(device, 0x140, PCI_EXT_CAP_ID_VNDR, 1);
+	fake_config_set(device, 0x144, 4, 0x20u << 20 | 1);
+	for (unsigned offset = 0x148; offset < 0x160; offset += 4)
+		fake_config_writable(device, offset, 4, ~0u);
 	fake_add_sriov(device, FAKE_NVME_SRIOV);
 	fake_capability_extended(device, 0x1c0, PCI_EXT_CAP_ID_DSN, 1);
 	fake_config_set(device, 0x1c4, 4, 0x12345678);

@@ -10,7 +10,7 @@
 #include "kernel.h"
 #include "vfio_model.h"
 
-bool driver_is_vfio(const struct fake_device *device)
+bool model_driver_is_vfio(const struct fake_device *device)
 {
 	return strncmp(device->driver, "vfio", 4) == 0;
 }
@@ -33,7 +33,7 @@ static struct fake_device *device_of_path(const char *path, const char **rest)
 	return NULL;
 }
 
-struct fake_device *sysfs_device_of_node(const char *path)
+struct fake_device *model_sysfs_device_of_node(const char *path)
 {
 	int node, used = 0;
 	if (sscanf(path, "/dev/vfio/devices/vfio%d%n", &node, &used) != 1 || path[used])
@@ -72,7 +72,7 @@ static int sysfs_link(const char *path, char *name, size_t capacity)
 		return -ENOENT;
 	char device_path[64];
 	snprintf(device_path, sizeof(device_path), "/dev/vfio/devices/vfio%d", node);
-	device = sysfs_device_of_node(device_path);
+	device = model_sysfs_device_of_node(device_path);
 	return device && !device->hidden_in_sysfs ? copy_name(device->bdf, name, capacity) : -ENOENT;
 }
 
@@ -126,7 +126,7 @@ static int sysfs_list(const char *path, int (*entry)(void *context, const char *
 
 ssize_t kernel_read_line(const char *path, char *line, size_t capacity)
 {
-	int code = calls_enter(FAKE_READ_LINE);
+	int code = model_calls_enter(FAKE_READ_LINE);
 	if (code == 0)
 		code = sysfs_line(path, line, capacity);
 	return code < 0 ? code : (ssize_t)strlen(line);
@@ -134,13 +134,13 @@ ssize_t kernel_read_line(const char *path, char *line, size_t capacity)
 
 int kernel_link_name(const char *path, char *name, size_t capacity)
 {
-	int code = calls_enter(FAKE_LINK_NAME);
+	int code = model_calls_enter(FAKE_LINK_NAME);
 	return code < 0 ? code : sysfs_link(path, name, capacity);
 }
 
 int kernel_list(const char *path, int (*entry)(void *context, const char *name), void *context)
 {
-	int code = calls_enter(FAKE_LIST);
+	int code = model_calls_enter(FAKE_LIST);
 	return code < 0 ? code : sysfs_list(path, entry, context);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A tiny guest on the real KVM for tests: flat 32-bit protected mode, 512 KiB of RAM at 0, code at GUEST_CODE, and a record of
- * what it wrote to ports. Code is written with GUEST_CODE_BEGIN/END and must not depend on where it lies.
+ * A tiny guest on the real KVM for tests: flat 32-bit protected mode (or 64-bit), 512 KiB of RAM at 0, code at GUEST_CODE, and a record of
+ * what it wrote to ports. Code is written with GUEST_CODE_32 or _64 and must not depend on where it lies.
  */
 #ifndef KVM_GUEST_H
 #define KVM_GUEST_H
@@ -22,19 +22,23 @@
 #include <tenon-kvm/vcpu.h>
 #include <tenon-kvm/vm.h>
 
-#define GUEST_RAM_BYTES 0x80000u
-#define GUEST_CODE      0x1000u
-#define GUEST_GDT       0x500u
-#define GUEST_IDT       0x600u
-#define GUEST_STACK     0x8000u     /* of vCPU 0; each further one 4 KiB below */
-#define GUEST_DEVICE    0xd0000000u /* nothing is there: accesses exit */
-#define GUEST_RECORDS   64
+#define GUEST_RAM_BYTES   0x80000u
+#define GUEST_CODE        0x1000u
+#define GUEST_GDT         0x500u
+#define GUEST_IDT         0x9000u
+#define GUEST_STACK       0x8000u     /* of vCPU 0; each further one 4 KiB below */
+#define GUEST_PAGE_TABLES 0x70000u    /* 6 pages */
+#define GUEST_DEVICE      0xd0000000u /* nothing is there: accesses exit */
+#define GUEST_GATE        0x81        /* a port of one byte on which a guest can wait */
+#define GUEST_RECORDS     64
 
-/* 32-bit code, as bytes guest_<name> to guest_<name>_end. */
-#define GUEST_CODE_32(name, ...)                                                                                       \
+/* Code as bytes guest_<name> to guest_<name>_end. */
+#define GUEST_CODE_BYTES(name, mode, ...)                                                                              \
 	extern const uint8_t guest_##name[], guest_##name##_end[];                                                     \
-	__asm__(".pushsection .rodata\n.code32\nguest_" #name ":\n" __VA_ARGS__ "\nguest_" #name                       \
-		"_end:\n.code64\n.popsection")
+	__asm__(".pushsection .rodata\n" mode "\nguest_" #name ":\n" __VA_ARGS__ "\nguest_" #name "_end:\n"            \
+		".code64\n.popsection")
+#define GUEST_CODE_32(name, ...) GUEST_CODE_BYTES(name, ".code32", __VA_ARGS__)
+#define GUEST_CODE_64(name, ...) GUEST_CODE_BYTES(name, ".code64", __VA_ARGS__)
 
 struct guest_port_write {
 	uint16_t port;
@@ -56,6 +60,7 @@ struct guest {
 	enum tenon_vcpu_stop stop_reason;
 	char stop_message[512];
 	uint32_t port_value; /* what the next read of a port gives; counts up */
+	uint8_t gate;        /* what the next read of GUEST_GATE gives, and the ones after it zero */
 	uint8_t device[64];  /* registers at GUEST_DEVICE */
 	unsigned device_sizes[16], device_accesses;
 	unsigned ring_full;
@@ -91,8 +96,13 @@ static inline void guest_on_port_read(void *context, uint16_t port, void *data, 
 {
 	struct guest *guest = context;
 	pthread_mutex_lock(&guest->lock);
-	memcpy(data, &guest->port_value, size_bytes);
-	guest->port_value++;
+	if (port == GUEST_GATE) {
+		memcpy(data, &guest->gate, 1);
+		guest->gate = 0;
+	} else {
+		memcpy(data, &guest->port_value, size_bytes);
+		guest->port_value++;
+	}
 	pthread_mutex_unlock(&guest->lock);
 }
 
@@ -145,6 +155,14 @@ static inline void guest_on_ring_full(void *context, unsigned index)
 	pthread_mutex_unlock(&guest->lock);
 }
 
+/* Lets a guest that polls GUEST_GATE go on once. */
+static inline void guest_open_gate(struct guest *guest)
+{
+	pthread_mutex_lock(&guest->lock);
+	guest->gate = 1;
+	pthread_mutex_unlock(&guest->lock);
+}
+
 /* Waits until *counter reaches `least`. @return false after `seconds` */
 static inline bool guest_wait(struct guest *guest, const unsigned *counter, unsigned least, unsigned seconds)
 {
@@ -174,7 +192,7 @@ static inline void guest_set_flat_registers(struct guest *guest, struct tenon_vc
 	sregs.gdt.base = GUEST_GDT;
 	sregs.gdt.limit = 23;
 	sregs.idt.base = GUEST_IDT;
-	sregs.idt.limit = 0x7ff;
+	sregs.idt.limit = 0xfff;
 	sregs.cr0 |= 1;
 	cr_assert_eq(tenon_vcpu_set_sregs(vcpu, &sregs, &error), 0, "%s", error.message);
 	struct kvm_regs regs = {
@@ -226,11 +244,40 @@ static inline void guest_create(struct guest *guest, const struct tenon_vm_optio
 	guest_set_flat_registers(guest, guest->vcpus[0]);
 }
 
-/* Interrupt gate. */
+/*
+ * From flat 32-bit to 64-bit mode with the first 4 GiB mapped as they are, which tests of interrupts need: a KVM that interprets
+ * kernel code may know IRETQ but not IRET.
+ */
+static inline void guest_enter_long_mode(struct guest *guest)
+{
+	uint64_t *tables = (uint64_t *)(void *)(guest->ram + GUEST_PAGE_TABLES);
+	const uint64_t present =
+		0x63; /* present, writable, and already accessed and dirty, so that no walk writes them */
+	tables[0] = (GUEST_PAGE_TABLES + 0x1000) | present;
+	for (uint64_t i = 0; i < 4; i++)
+		tables[512 + i] = (GUEST_PAGE_TABLES + 0x2000 + i * 0x1000) | present;
+	for (uint64_t i = 0; i < 4 * 512; i++)
+		tables[1024 + i] = (i << 21) | present | 0x80;
+	static const uint64_t code_64 = 0x00af9b000000ffffull;
+	memcpy(guest->ram + GUEST_GDT + 8, &code_64, sizeof(code_64));
+
+	struct tenon_error error;
+	struct kvm_sregs sregs;
+	cr_assert_eq(tenon_vcpu_get_sregs(guest->vcpus[0], &sregs, &error), 0, "%s", error.message);
+	sregs.cs.l = 1;
+	sregs.cs.db = 0;
+	sregs.cr3 = GUEST_PAGE_TABLES;
+	sregs.cr4 |= 0x20;
+	sregs.cr0 |= 0x80000000u;
+	sregs.efer |= 0x500;
+	cr_assert_eq(tenon_vcpu_set_sregs(guest->vcpus[0], &sregs, &error), 0, "%s", error.message);
+}
+
+/* Interrupt gate of 64-bit mode. */
 static inline void guest_set_vector(struct guest *guest, unsigned vector, uint32_t handler)
 {
-	uint64_t gate = (handler & 0xffffu) | (8u << 16) | (0x8eull << 40) | ((uint64_t)(handler >> 16) << 48);
-	memcpy(guest->ram + GUEST_IDT + (size_t)vector * 8, &gate, 8);
+	uint64_t gate[2] = {(handler & 0xffffu) | (8u << 16) | (0x8eull << 40) | ((uint64_t)(handler >> 16) << 48), 0};
+	memcpy(guest->ram + GUEST_IDT + (size_t)vector * sizeof(gate), gate, sizeof(gate));
 }
 
 static inline void guest_start(struct guest *guest)

@@ -9,30 +9,29 @@
 #define HANDLER 0x2000u
 #define MESSAGE 0xfee00000ull
 
-/* Switches the LAPIC on and waits; each interrupt is told to port 0x80, with the vector that is patched in by the test. */
-GUEST_CODE_32(idle, "movl $0x1ff, 0xfee000f0\n"
+/* Switches the LAPIC on, tells, and waits. */
+GUEST_CODE_64(idle, "movl $0xfee00000, %ebp\n"
+		    "movl $0x1ff, 0xf0(%rbp)\n"
 		    "outb %al, $0x70\n"
 		    "sti\n"
 		    "1: hlt\n"
 		    "jmp 1b\n");
 
-GUEST_CODE_32(on_40, "pushl %eax\n"
-		     "movb $0x40, %al\n"
+/* Handlers tell their vector. */
+GUEST_CODE_64(on_40, "movb $0x40, %al\n"
 		     "outb %al, $0x80\n"
-		     "movl $0, 0xfee000b0\n"
-		     "popl %eax\n"
-		     "iret\n");
+		     "movl $0, 0xb0(%rbp)\n"
+		     "iretq\n");
 
-GUEST_CODE_32(on_50, "pushl %eax\n"
-		     "movb $0x50, %al\n"
+GUEST_CODE_64(on_50, "movb $0x50, %al\n"
 		     "outb %al, $0x80\n"
-		     "movl $0, 0xfee000b0\n"
-		     "popl %eax\n"
-		     "iret\n");
+		     "movl $0, 0xb0(%rbp)\n"
+		     "iretq\n");
 
 static void create_idle_guest(struct guest *guest, const uint8_t *code, const uint8_t *code_end)
 {
 	guest_create(guest, NULL, code, code_end);
+	guest_enter_long_mode(guest);
 	memcpy(guest->ram + HANDLER, guest_on_40, (size_t)(guest_on_40_end - guest_on_40));
 	memcpy(guest->ram + HANDLER + 0x100, guest_on_50, (size_t)(guest_on_50_end - guest_on_50));
 	guest_set_vector(guest, 0x40, HANDLER);
@@ -112,12 +111,13 @@ Test(kvm_interrupts, a_message_is_sent_without_a_route_and_lost_without_an_addre
 }
 
 /* Pin 5: vector 0x40, level, active high, unmasked, to APIC 0. */
-GUEST_CODE_32(ioapic, "movl $0x1ff, 0xfee000f0\n"
+GUEST_CODE_64(ioapic, "movl $0xfee00000, %ebp\n"
+		      "movl $0x1ff, 0xf0(%rbp)\n"
 		      "movl $0xfec00000, %ebx\n"
-		      "movl $0x1b, (%ebx)\n"
-		      "movl $0, 0x10(%ebx)\n"
-		      "movl $0x1a, (%ebx)\n"
-		      "movl $0x8040, 0x10(%ebx)\n"
+		      "movl $0x1b, (%rbx)\n"
+		      "movl $0, 0x10(%rbx)\n"
+		      "movl $0x1a, (%rbx)\n"
+		      "movl $0x8040, 0x10(%rbx)\n"
 		      "outb %al, $0x70\n"
 		      "sti\n"
 		      "1: hlt\n"
@@ -172,8 +172,10 @@ Test(kvm_interrupts, the_guests_end_of_interrupt_signals_the_resample_eventfd, .
 		signal_eventfd(trigger);
 		uint64_t count = 0;
 		cr_assert_eq(read(resample, &count, sizeof(count)), (ssize_t)sizeof(count));
-		cr_expect_eq(guest.write_count, 2 + i, "one interrupt for each assertion");
+		cr_assert(guest_wait(&guest, &guest.write_count, 2 + i, 10));
 	}
+	usleep(20000);
+	cr_expect_eq(guest.write_count, 11, "one interrupt for each assertion");
 	cr_assert_eq(tenon_vm_irqfd_detach(guest.vm, 5, trigger, &error), 0, "%s", error.message);
 	close(resample);
 	close(trigger);

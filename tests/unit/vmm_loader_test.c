@@ -67,7 +67,7 @@ static void expect_pattern(const struct memory *memory, uint64_t gpa, uint64_t f
 
 /* ---- A bzImage ---- */
 
-#define SETUP_SECTS   3
+#define SETUP_SECTS   UINT64_C(3)
 #define PAYLOAD_AT    ((SETUP_SECTS + 1) * 512)
 #define PAYLOAD_BYTES 8192
 
@@ -491,7 +491,7 @@ Test(pvh, segments_and_start_info_are_where_the_abi_wants_them)
 
 	cr_assert_eq(info->range_count, 3);
 	for (unsigned i = 0; i < 3; i++) {
-		const uint64_t *range = memory_at(&machine.memory, info->ranges + 24 * i, 24);
+		const uint64_t *range = memory_at(&machine.memory, info->ranges + UINT64_C(24) * i, 24);
 		cr_expect_eq(range[0], machine.ranges[i].gpa);
 		cr_expect_eq(range[1], machine.ranges[i].size_bytes);
 		cr_expect_eq(range[2], machine.ranges[i].type, "type, and a reserved zero above it");
@@ -727,8 +727,7 @@ Test(loader_files, what_is_no_kernel_is_told_what_it_looks_like)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 		expect_refusal(cases[i].bytes, cases[i].size, cases[i].message);
 
-	uint8_t arm[64] = "MZ";
-	memcpy(arm + 56, "ARM\x64", 4);
+	uint8_t arm[64] = {[0] = 'M', [1] = 'Z', [56] = 'A', [57] = 'R', [58] = 'M', [59] = 0x64};
 	expect_refusal(arm, sizeof(arm), "is a kernel for arm64; an x86-64 one is needed");
 }
 
@@ -899,7 +898,7 @@ Test(loader, a_reset_loads_the_same_again)
 
 	struct machine machine = {0};
 	struct image kernel = {0};
-	strcpy(kernel.name, name);
+	snprintf(kernel.name, sizeof(kernel.name), "%s", name);
 	machine_open(&machine, &kernel, NULL, "first boot");
 	unlink(name);
 	machine_memory(&machine, 64 * MIB);
@@ -908,7 +907,9 @@ Test(loader, a_reset_loads_the_same_again)
 
 	memset(machine.memory.hva, 0x5a, 64 * MIB);
 	cr_assert_eq(machine_load(&machine), 0, "%s", machine.err.message);
-	cr_expect_eq(memcmp(&first, &machine.entry, sizeof(first)), 0);
+	cr_expect_eq(first.entry_gpa, machine.entry.entry_gpa);
+	cr_expect_eq(first.kernel_first, machine.entry.kernel_first);
+	cr_expect_eq(first.kernel_last, machine.entry.kernel_last);
 	expect_pattern(&machine.memory, KERNEL_GPA, 0, sizeof(good.text));
 	expect_pattern(&machine.memory, DATA_GPA, 0, sizeof(good.data));
 	cr_expect_eq(*(uint8_t *)memory_at(&machine.memory, DATA_GPA + DATA_MEMORY_BYTES - 1, 1), 0);

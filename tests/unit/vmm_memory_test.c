@@ -232,7 +232,7 @@ static void expect_populated(unsigned threads)
 	struct memory memory = create(150 * MIB); /* not a multiple of the chunk that a thread takes */
 	memory.hva[100 * MIB + 5] = 99;
 	struct tenon_error err = {0};
-	cr_assert_eq(memory_populate(&memory, threads, &err), 0, "%s", err.message);
+	cr_assert_eq(memory_populate(&memory, threads, NULL, &err), 0, "%s", err.message);
 	cr_expect_eq(allocated_bytes(&memory), 150 * MIB);
 	cr_expect_eq(memory.hva[100 * MIB + 5], 99, "contents stay");
 	memory_destroy(&memory);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * The encoding of AML: terms, blocks with their lengths, and resource descriptors. What the tables say is not decided here.
+ * The encoding of AML: terms, blocks with their lengths, and resource descriptors. What the tables say is not decided
+ * here.
  *
- * A block's length is encoded in 1 to 4 bytes in front of its body and is known only at the end, so closing a block moves
- * its body up. The shortest encoding is chosen everywhere: it is what a compiler would emit, and a test compares the two.
+ * A block's length is encoded in 1 to 4 bytes in front of its body and is known only at the end, so closing a block
+ * moves its body up. The shortest encoding is chosen everywhere: it is what a compiler would emit, and a test compares
+ * the two.
  */
 #include <assert.h>
 #include <ctype.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "aml.h"
@@ -39,7 +40,6 @@ enum {
 	OP_EQUAL = 0x93,
 	OP_LESS = 0x95,
 	OP_IF = 0xa0,
-	OP_ELSE = 0xa1,
 	OP_RETURN = 0xa4,
 	EXTENDED_DEVICE = 0x82,
 };
@@ -394,12 +394,6 @@ void aml_open_if(struct aml *aml, struct aml_term condition)
 	emit_op(aml, OP_IF);
 	block_open(aml, AML_BLOCK_PLAIN);
 	emit_term(aml, condition);
-}
-
-void aml_open_else(struct aml *aml)
-{
-	emit_op(aml, OP_ELSE);
-	block_open(aml, AML_BLOCK_PLAIN);
 }
 
 void aml_open_package(struct aml *aml, const char *name)

@@ -12,9 +12,9 @@
  *		}
  *	}
  *
- * Three kinds of things: a term is a small value (an operand or an expression) that a function returns; a statement is a
- * function that writes to the stream; a block is a macro with a body in braces, whose length is filled in when the body
- * ends. Never leave a body by break, goto or return: the block would stay open.
+ * Three kinds of things: a term is a small value (an operand or an expression) that a function returns; a statement is
+ * a function that writes to the stream; a block is a macro with a body in braces, whose length is filled in when the
+ * body ends. Never leave a body by break, goto or return: the block would stay open.
  *
  * Bytes that do not fit are dropped and remembered in aml.full, so that a caller checks once, at the end.
  * Threads: an aml belongs to one thread.
@@ -26,7 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define AML_DEPTH_MAX 8      /* blocks inside blocks */
+#define AML_DEPTH_MAX      8 /* blocks inside blocks */
 #define AML_TERM_BYTES_MAX 63
 
 enum aml_block_kind {
@@ -61,13 +61,13 @@ void aml_init(struct aml *aml, uint8_t *bytes, size_t capacity);
 
 /* ---- Terms: operands ---- */
 
-struct aml_term aml_integer(uint64_t value);        /* in the shortest encoding */
+struct aml_term aml_integer(uint64_t value); /* in the shortest encoding */
 struct aml_term aml_string(const char *text);
-struct aml_term aml_eisa_id(const char *id);        /* "PNP0A08", compressed to 32 bits (19.3.4) */
-struct aml_term aml_uuid(const char *uuid);         /* a 16-byte buffer in the mixed order of ToUUID (19.6.142) */
-struct aml_term aml_path(const char *path);         /* "CDW1", "^RP01", "\\_SB.PCI0"; short segments are padded with _ */
-struct aml_term aml_arg(unsigned index);            /* Arg0 - Arg6 */
-struct aml_term aml_local(unsigned index);          /* Local0 - Local7 */
+struct aml_term aml_eisa_id(const char *id); /* "PNP0A08", compressed to 32 bits (19.3.4) */
+struct aml_term aml_uuid(const char *uuid);  /* a 16-byte buffer in the mixed order of ToUUID (19.6.142) */
+struct aml_term aml_path(const char *path);  /* "CDW1", "^RP01", "\\_SB.PCI0"; short segments are padded with _ */
+struct aml_term aml_arg(unsigned index);     /* Arg0 - Arg6 */
+struct aml_term aml_local(unsigned index);   /* Local0 - Local7 */
 struct aml_term aml_package_of(const struct aml_term *elements, unsigned count);
 #define aml_package(...)                                                                                               \
 	aml_package_of((const struct aml_term[]){__VA_ARGS__},                                                         \
@@ -83,19 +83,19 @@ struct aml_term aml_less(struct aml_term left, struct aml_term right);
 
 void aml_name(struct aml *aml, const char *name, struct aml_term value);
 void aml_store(struct aml *aml, struct aml_term value, struct aml_term target);
-void aml_and_into(struct aml *aml, struct aml_term target, struct aml_term value, uint64_t bits); /* target = value & bits */
-void aml_or_into(struct aml *aml, struct aml_term target, uint64_t bits);                         /* target |= bits */
+/* target = value & bits; target |= bits */
+void aml_and_into(struct aml *aml, struct aml_term target, struct aml_term value, uint64_t bits);
+void aml_or_into(struct aml *aml, struct aml_term target, uint64_t bits);
 void aml_create_dword_field(struct aml *aml, struct aml_term buffer, unsigned byte_offset, const char *name);
 void aml_return(struct aml *aml, struct aml_term value);
 void aml_element(struct aml *aml, struct aml_term value); /* inside AML_PACKAGE */
 
 /* ---- Blocks ---- */
 
-#define AML_SCOPE(aml, path) for (aml_open_scope(aml, path); aml_inside(aml);)
-#define AML_DEVICE(aml, name) for (aml_open_device(aml, name); aml_inside(aml);)
+#define AML_SCOPE(aml, path)                  for (aml_open_scope(aml, path); aml_inside(aml);)
+#define AML_DEVICE(aml, name)                 for (aml_open_device(aml, name); aml_inside(aml);)
 #define AML_METHOD(aml, name, argument_count) for (aml_open_method(aml, name, argument_count); aml_inside(aml);)
-#define AML_IF(aml, condition) for (aml_open_if(aml, condition); aml_inside(aml);)
-#define AML_ELSE(aml) for (aml_open_else(aml); aml_inside(aml);)
+#define AML_IF(aml, condition)                for (aml_open_if(aml, condition); aml_inside(aml);)
 /* Name (name, Package () { ... }) with an aml_element per element, up to 255 */
 #define AML_PACKAGE(aml, name) for (aml_open_package(aml, name); aml_inside(aml);)
 /* Name (name, ResourceTemplate () { ... }) */
@@ -105,7 +105,6 @@ void aml_open_scope(struct aml *aml, const char *path);
 void aml_open_device(struct aml *aml, const char *name);
 void aml_open_method(struct aml *aml, const char *name, unsigned argument_count); /* NotSerialized */
 void aml_open_if(struct aml *aml, struct aml_term condition);
-void aml_open_else(struct aml *aml);
 void aml_open_package(struct aml *aml, const char *name);
 void aml_open_resources(struct aml *aml, const char *name);
 bool aml_inside(struct aml *aml); /* true once per block, then closes it */
@@ -113,14 +112,14 @@ bool aml_inside(struct aml *aml); /* true once per block, then closes it */
 /* ---- Resource descriptors (section 6.4), inside AML_RESOURCES ---- */
 
 /* What the device itself decodes */
-void aml_io(struct aml *aml, uint16_t first_port, uint8_t count);                      /* IO (Decode16, ...) */
-void aml_memory32_fixed(struct aml *aml, uint32_t first, uint32_t size_bytes);          /* Memory32Fixed (ReadWrite) */
-void aml_interrupt(struct aml *aml, uint32_t gsi);                                      /* edge, active high, exclusive */
+void aml_io(struct aml *aml, uint16_t first_port, uint8_t count);              /* IO (Decode16, ...) */
+void aml_memory32_fixed(struct aml *aml, uint32_t first, uint32_t size_bytes); /* Memory32Fixed (ReadWrite) */
+void aml_interrupt(struct aml *aml, uint32_t gsi);                             /* edge, active high, exclusive */
 
 /* What a bridge forwards to devices below it: fixed ranges, positively decoded */
-void aml_bus_numbers(struct aml *aml, uint8_t first, uint8_t last);                     /* WordBusNumber */
-void aml_io_window(struct aml *aml, uint16_t first, uint16_t last);                     /* WordIO */
-void aml_memory32_window(struct aml *aml, uint32_t first, uint32_t last);               /* DWordMemory */
-void aml_memory64_window(struct aml *aml, uint64_t first, uint64_t last);               /* QWordMemory */
+void aml_bus_numbers(struct aml *aml, uint8_t first, uint8_t last);       /* WordBusNumber */
+void aml_io_window(struct aml *aml, uint16_t first, uint16_t last);       /* WordIO */
+void aml_memory32_window(struct aml *aml, uint32_t first, uint32_t last); /* DWordMemory */
+void aml_memory64_window(struct aml *aml, uint64_t first, uint64_t last); /* QWordMemory */
 
 #endif

@@ -1,30 +1,32 @@
 // SPDX-License-Identifier: MIT
 /*
- * The DSDT's content: processors, the PCI host bridge and its root ports, what is reserved on the board, the serial port.
- * Read it as ASL. It has no state and no hardware access of its own: every method computes its answer from its arguments.
+ * The DSDT's content: processors, the PCI host bridge and its root ports, what is reserved on the board, the serial
+ * port. Read it as ASL. It has no state and no hardware access of its own: every method computes its answer from its
+ * arguments.
  */
 #include <stdio.h>
 
 #include "../layout.h"
 #include "dsdt.h"
 
-#define PINS 4 /* INTA to INTD; 0 to 3 in a _PRT */
+#define PINS             4 /* INTA to INTD; 0 to 3 in a _PRT */
 #define ROOT_BUS_DEVICES 32
 
 /* _OSC status, first dword (ACPI 6.2.11) */
-#define OSC_UNRECOGNIZED_UUID 0x04
+#define OSC_UNRECOGNIZED_UUID     0x04
 #define OSC_UNRECOGNIZED_REVISION 0x08
-#define OSC_CAPABILITIES_MASKED 0x10
+#define OSC_CAPABILITIES_MASKED   0x10
 
 /*
- * _OSC control field, third dword (PCI Firmware Specification 3.3, table 4-6): what the system may run natively, because no
- * firmware of this machine does. Masked are SHPC hot plug (bit 1), LTR (bit 5) and DPC (bit 7): the root ports have none.
+ * _OSC control field, third dword (PCI Firmware Specification 3.3, table 4-6): what the system may run natively,
+ * because no firmware of this machine does. Masked are SHPC hot plug (bit 1), LTR (bit 5) and DPC (bit 7): the root
+ * ports have none.
  */
-#define OSC_NATIVE_HOT_PLUG (1u << 0)
-#define OSC_PME (1u << 2)
-#define OSC_AER (1u << 3)
+#define OSC_NATIVE_HOT_PLUG      (1u << 0)
+#define OSC_PME                  (1u << 2)
+#define OSC_AER                  (1u << 3)
 #define OSC_CAPABILITY_STRUCTURE (1u << 4)
-#define OSC_GRANTED (OSC_NATIVE_HOT_PLUG | OSC_PME | OSC_AER | OSC_CAPABILITY_STRUCTURE)
+#define OSC_GRANTED              (OSC_NATIVE_HOT_PLUG | OSC_PME | OSC_AER | OSC_CAPABILITY_STRUCTURE)
 
 static void processors(struct aml *aml, unsigned count)
 {
@@ -40,9 +42,9 @@ static void processors(struct aml *aml, unsigned count)
 }
 
 /*
- * PCI Firmware Specification 3.3, 4.5. The system passes a status dword, its own features and the control that it wants; it
- * gets back the control that it may take. Whether this was a query (bit 0 of the first dword) makes no difference to a method
- * that remembers nothing.
+ * PCI Firmware Specification 3.3, 4.5. The system passes a status dword, its own features and the control that it
+ * wants; it gets back the control that it may take. Whether this was a query (bit 0 of the first dword) makes no
+ * difference to a method that remembers nothing.
  */
 static void host_bridge_osc(struct aml *aml)
 {
@@ -122,7 +124,9 @@ static void host_bridge(struct aml *aml, const struct acpi_machine *machine)
 		aml_name(aml, "_BBN", aml_integer(0));
 		AML_RESOURCES(aml, "_CRS")
 		{
-			const struct acpi_window *io = &machine->pci_io, *low = &machine->pci32, *high = &machine->pci64;
+			const struct acpi_window *io = &machine->pci_io;
+			const struct acpi_window *low = &machine->pci32;
+			const struct acpi_window *high = &machine->pci64;
 			aml_bus_numbers(aml, 0, (uint8_t)(machine->bus_count - 1));
 			if (io->size_bytes)
 				aml_io_window(aml, (uint16_t)io->first, (uint16_t)window_last(io));
@@ -187,7 +191,7 @@ static void exit_device(struct aml *aml)
 
 void dsdt_write(const struct acpi_machine *machine, struct aml *aml)
 {
-	/* SLP_TYP for the sleep control register; the other three elements are of no use to a hardware-reduced machine. */
+	/* SLP_TYP for the sleep control register; a hardware-reduced machine has no use for the other elements. */
 	aml_name(aml, "\\_S5",
 		 aml_package(aml_integer(LAYOUT_SLEEP_TYPE_S5), aml_integer(0), aml_integer(0), aml_integer(0)));
 	AML_SCOPE(aml, "\\_SB")

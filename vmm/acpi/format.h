@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The binary layout of the ACPI tables that the machine has. ACPI Specification 6.4 (section given at each structure), little
- * endian like the processor that this program runs on.
+ * The binary layout of the ACPI tables that the machine has. ACPI Specification 6.4 (section given at each structure),
+ * little endian like the processor that this program runs on.
  */
 #ifndef ACPI_FORMAT_H
 #define ACPI_FORMAT_H
@@ -52,7 +52,7 @@ struct acpi_gas {
 } ACPI_PACKED;
 static_assert(sizeof(struct acpi_gas) == 12, "generic address");
 
-#define ACPI_GAS_SYSTEM_IO 1
+#define ACPI_GAS_SYSTEM_IO   1
 #define ACPI_GAS_ACCESS_BYTE 1
 
 /* 5.2.9 Fixed ACPI Description Table. Fields that a hardware-reduced machine leaves zero are named only in groups. */
@@ -83,16 +83,16 @@ static_assert(offsetof(struct acpi_fadt, x_dsdt) == 140, "FADT X_DSDT");
 static_assert(offsetof(struct acpi_fadt, sleep_control_reg) == 244, "FADT SLEEP_CONTROL_REG");
 static_assert(sizeof(struct acpi_fadt) == 276, "FADT");
 
-#define ACPI_FADT_WBINVD (1u << 0)
-#define ACPI_FADT_PWR_BUTTON (1u << 4) /* no fixed power button */
-#define ACPI_FADT_SLP_BUTTON (1u << 5) /* no fixed sleep button */
-#define ACPI_FADT_FIX_RTC (1u << 6)    /* no RTC wake in fixed registers */
-#define ACPI_FADT_RESET_REG_SUP (1u << 10)
-#define ACPI_FADT_HEADLESS (1u << 12)
+#define ACPI_FADT_WBINVD          (1u << 0)
+#define ACPI_FADT_PWR_BUTTON      (1u << 4) /* no fixed power button */
+#define ACPI_FADT_SLP_BUTTON      (1u << 5) /* no fixed sleep button */
+#define ACPI_FADT_FIX_RTC         (1u << 6) /* no RTC wake in fixed registers */
+#define ACPI_FADT_RESET_REG_SUP   (1u << 10)
+#define ACPI_FADT_HEADLESS        (1u << 12)
 #define ACPI_FADT_HW_REDUCED_ACPI (1u << 20)
 
 /* IAPC_BOOT_ARCH (table 5.11). LEGACY_DEVICES and 8042 say by their absence that there is no such thing to probe. */
-#define ACPI_FADT_NO_VGA (1u << 2)
+#define ACPI_FADT_NO_VGA      (1u << 2)
 #define ACPI_FADT_NO_CMOS_RTC (1u << 5)
 
 /* 5.2.12 Multiple APIC Description Table: this, then entries that start with their type and length */
@@ -131,11 +131,11 @@ struct acpi_madt_local_nmi {
 } ACPI_PACKED;
 static_assert(sizeof(struct acpi_madt_local_nmi) == 6, "MADT local APIC NMI");
 
-#define ACPI_MADT_LOCAL_APIC 0
-#define ACPI_MADT_IO_APIC 1
-#define ACPI_MADT_LOCAL_NMI 4
+#define ACPI_MADT_LOCAL_APIC         0
+#define ACPI_MADT_IO_APIC            1
+#define ACPI_MADT_LOCAL_NMI          4
 #define ACPI_MADT_LOCAL_APIC_ENABLED 1u
-#define ACPI_MADT_ALL_PROCESSORS 0xff
+#define ACPI_MADT_ALL_PROCESSORS     0xff
 
 /* PCI Firmware Specification 3.3, 4.1.2: one base address allocation */
 struct acpi_mcfg {

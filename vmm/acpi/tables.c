@@ -79,10 +79,8 @@ static uint64_t table_end(struct image *image, size_t start)
 
 static struct acpi_gas byte_port(uint16_t port)
 {
-	return (struct acpi_gas){.space = ACPI_GAS_SYSTEM_IO,
-				 .bit_width = 8,
-				 .access_size = ACPI_GAS_ACCESS_BYTE,
-				 .address = port};
+	return (struct acpi_gas){
+		.space = ACPI_GAS_SYSTEM_IO, .bit_width = 8, .access_size = ACPI_GAS_ACCESS_BYTE, .address = port};
 }
 
 static uint64_t build_dsdt(struct image *image, const struct acpi_machine *machine)
@@ -106,8 +104,8 @@ static uint64_t build_fadt(struct image *image, uint64_t dsdt)
 		.minor_version = 4,
 		.x_dsdt = dsdt,
 		.iapc_boot_arch = ACPI_FADT_NO_VGA | ACPI_FADT_NO_CMOS_RTC,
-		.flags = ACPI_FADT_HW_REDUCED_ACPI | ACPI_FADT_RESET_REG_SUP | ACPI_FADT_WBINVD |
-			 ACPI_FADT_PWR_BUTTON | ACPI_FADT_SLP_BUTTON | ACPI_FADT_FIX_RTC | ACPI_FADT_HEADLESS,
+		.flags = ACPI_FADT_HW_REDUCED_ACPI | ACPI_FADT_RESET_REG_SUP | ACPI_FADT_WBINVD | ACPI_FADT_PWR_BUTTON |
+			 ACPI_FADT_SLP_BUTTON | ACPI_FADT_FIX_RTC | ACPI_FADT_HEADLESS,
 		.reset_reg = byte_port(LAYOUT_RESET_PORT),
 		.reset_value = LAYOUT_RESET_VALUE,
 		.sleep_control_reg = byte_port(LAYOUT_SLEEP_CONTROL_PORT),
@@ -119,7 +117,7 @@ static uint64_t build_fadt(struct image *image, uint64_t dsdt)
 
 static uint64_t build_madt(struct image *image, unsigned cpu_count)
 {
-	/* Flags 0: no 8259s. ISA interrupt 4 is GSI 4, edge and active high, as ISA has it: no source override is needed. */
+	/* Flags 0: no 8259s. ISA interrupt 4 is GSI 4, edge, active high, as ISA has it: needs no source override. */
 	struct acpi_madt madt = {.header = header("APIC", 5), .local_apic = LAYOUT_LAPIC};
 	size_t start = table_begin(image, &madt, sizeof(madt));
 	for (unsigned i = 0; i < cpu_count; i++) {

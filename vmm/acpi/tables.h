@@ -11,7 +11,7 @@
 
 #include <tenon/error.h>
 
-#define ACPI_CPUS_MAX 64
+#define ACPI_CPUS_MAX       64
 #define ACPI_ROOT_PORTS_MAX 16
 
 struct acpi_window {
@@ -21,13 +21,13 @@ struct acpi_window {
 
 /* What the tables describe. Fixed addresses and ports come from layout.h. */
 struct acpi_machine {
-	unsigned cpu_count;         /* 1 to ACPI_CPUS_MAX; APIC ids 0 .. count-1 */
-	unsigned bus_count;         /* 1 to 256; buses 0 .. count-1 behind the one host bridge; sizes MCFG and _CRS */
-	struct acpi_window pci_io;  /* host bridge windows */
+	unsigned cpu_count;        /* 1 to ACPI_CPUS_MAX; APIC ids 0 .. count-1 */
+	unsigned bus_count;        /* 1 to 256; buses 0 .. count-1 behind the one host bridge; sizes MCFG and _CRS */
+	struct acpi_window pci_io; /* host bridge windows */
 	struct acpi_window pci32;
 	struct acpi_window pci64;
-	bool exit_device;           /* describe the exit device (_HID "TNON0001") with its port */
-	/* Device numbers (function 0) of the root ports on bus 0, each once: those get a _PRT for their secondary bus. */
+	bool exit_device; /* describe the exit device (_HID "TNON0001") with its port */
+	/* Device numbers (function 0) of the root ports on bus 0, each once. Their secondary buses get a _PRT. */
 	unsigned root_port_devices[ACPI_ROOT_PORTS_MAX];
 	unsigned root_port_count;
 };

@@ -226,8 +226,8 @@ static int build_topology(union cpuid_table *table, const struct cpuid_vcpu *vcp
 /* ---- Clocks ---- */
 
 /*
- * The fraction nearest to tsc_khz / APIC_BUS_KHZ whose numerator is at most `limit`, by continued fractions; off by less than a
- * millionth for any clock there is.
+ * The fraction nearest to tsc_khz / APIC_BUS_KHZ whose numerator is at most `limit`, by continued fractions: exact for whole
+ * MHz, a few millionths off for most others, 1 / (2 * limit) at worst.
  */
 static void ratio_approximate(uint32_t tsc_khz, uint32_t limit, uint32_t *numerator, uint32_t *denominator)
 {
@@ -239,13 +239,17 @@ static void ratio_approximate(uint32_t tsc_khz, uint32_t limit, uint32_t *numera
 		a = b;
 		b = rest;
 		uint64_t quotient = a / b;
-		uint64_t next_n = quotient * n + previous_n, next_d = quotient * d + previous_d;
-		if (next_n > limit)
+		/* The last step goes as far as it may, if that is nearer than not going. */
+		uint64_t step = n && quotient > (limit - previous_n) / n ? (limit - previous_n) / n : quotient;
+		if (2 * step <= quotient && step < quotient)
 			break;
+		uint64_t next_n = step * n + previous_n, next_d = step * d + previous_d;
 		previous_n = n;
 		previous_d = d;
 		n = next_n;
 		d = next_d;
+		if (step < quotient)
+			break;
 	}
 	*numerator = (uint32_t)n;
 	*denominator = (uint32_t)d;

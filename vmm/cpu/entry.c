@@ -36,8 +36,8 @@
 #define PTE_TABLE      (PTE_PRESENT | PTE_WRITE | PTE_ACCESSED)
 #define PTE_LARGE_PAGE (PTE_TABLE | PTE_DIRTY | PTE_LARGE)
 
-#define TABLE_BYTES       4096u
-#define TABLE_ENTRIES     512u
+#define TABLE_BYTES       UINT64_C(4096)
+#define TABLE_ENTRIES     UINT64_C(512)
 #define MAPPED_GIB        4u
 #define PAGE_TABLES_BYTES ((2u + MAPPED_GIB) * TABLE_BYTES)
 
@@ -103,7 +103,7 @@ static int write_page_tables(struct memory *memory)
 	tables[0] = (LAYOUT_PAGE_TABLES + TABLE_BYTES) | PTE_TABLE;
 	for (uint64_t gib = 0; gib < MAPPED_GIB; gib++)
 		tables[TABLE_ENTRIES + gib] = (LAYOUT_PAGE_TABLES + (2 + gib) * TABLE_BYTES) | PTE_TABLE;
-	for (uint64_t page = 0; page < (uint64_t)MAPPED_GIB * TABLE_ENTRIES; page++)
+	for (uint64_t page = 0; page < MAPPED_GIB * TABLE_ENTRIES; page++)
 		tables[2 * TABLE_ENTRIES + page] = page << 21 | PTE_LARGE_PAGE;
 	return 0;
 }

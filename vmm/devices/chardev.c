@@ -2,9 +2,10 @@
 /*
  * The part that all kinds of chardev share: input and output buffers, readiness, and the terminal's escapes.
  *
- * Every descriptor is watched edge-triggered. A terminal or pty whose other end is gone reports a hang-up for as long as that
- * lasts, which would keep a level-triggered loop spinning; and an input that waits for the guest needs no change of the
- * watch. The price: whoever stops before -EAGAIN must ask for another look (EPOLL_CTL_MOD) once it can go on.
+ * Every descriptor is watched edge-triggered. A terminal or pty whose other end is gone reports a hang-up for as long
+ * as that lasts, which would keep a level-triggered loop spinning; and an input that waits for the guest needs no
+ * change of the watch. The price: whoever stops before -EAGAIN must ask for another look (EPOLL_CTL_MOD) once it can go
+ * on.
  */
 #include <errno.h>
 #include <poll.h>
@@ -19,7 +20,7 @@
 #include "chardev_backend.h"
 #include "chardev_terminal.h"
 
-#define CTRL_A 0x01
+#define CTRL_A      0x01
 #define CHUNK_BYTES 256
 
 static const char help[] = "\r\nCtrl-A X ends the VM; Ctrl-A Ctrl-A sends a Ctrl-A; Ctrl-A H says this\r\n";
@@ -46,20 +47,25 @@ static void unwatch(struct chardev *chardev, int fd)
 }
 
 /* Regular files and /dev/null cannot be watched (EPERM). They are always ready, and so is what stands in for them. */
-void chardev_set_in(struct chardev *chardev, struct stream in)
+int chardev_set_in(struct chardev *chardev, struct stream in)
 {
 	chardev->in = in;
-	if (chardev_watch(chardev, in.fd) == -EPERM) {
-		chardev->in_stand_in = eventfd(1, EFD_CLOEXEC);
-		if (chardev->in_stand_in >= 0)
-			chardev_watch(chardev, chardev->in_stand_in);
-	}
+	int result = chardev_watch(chardev, in.fd);
+	if (result != -EPERM)
+		return result;
+	chardev->in_stand_in = eventfd(1, EFD_CLOEXEC);
+	return chardev->in_stand_in < 0 ? -errno : chardev_watch(chardev, chardev->in_stand_in);
 }
 
-void chardev_set_out(struct chardev *chardev, struct stream out)
+/* Watched for a hang-up only, until there is something to write. */
+int chardev_set_out(struct chardev *chardev, struct stream out)
 {
 	chardev->out = out;
-	chardev->out_pollable = chardev->epoll_fd >= 0 && watch(chardev, EPOLL_CTL_ADD, out.fd, 0) == 0;
+	if (chardev->epoll_fd < 0)
+		return 0;
+	int result = watch(chardev, EPOLL_CTL_ADD, out.fd, 0);
+	chardev->out_pollable = result == 0;
+	return result == -EPERM ? 0 : result;
 }
 
 void chardev_close_in(struct chardev *chardev)
@@ -203,11 +209,12 @@ static void put_typed(struct chardev *chardev, uint8_t byte)
 
 static void input_ended(struct chardev *chardev)
 {
-	chardev->events |= CHARDEV_CLOSED;
-	if (chardev->backend->input_ended)
+	if (chardev->backend->input_ended) {
 		chardev->backend->input_ended(chardev);
-	else
+	} else {
 		chardev_close_in(chardev);
+		chardev->events |= CHARDEV_CLOSED;
+	}
 }
 
 /* How much to ask for: a terminal is read even if the buffer is full, as an escape may be among it. */
@@ -333,10 +340,10 @@ void chardev_close(struct chardev *chardev)
 {
 	if (!chardev)
 		return;
-	chardev_close_in(chardev);
-	chardev_close_out(chardev);
 	if (chardev->backend->close)
 		chardev->backend->close(chardev);
+	chardev_close_in(chardev);
+	chardev_close_out(chardev);
 	if (chardev->epoll_fd >= 0)
 		close(chardev->epoll_fd);
 	free(chardev->output);

@@ -29,6 +29,11 @@ static int create_epoll(struct chardev *chardev, struct tenon_error *err)
 	return 0;
 }
 
+static int fail_watch(const struct chardev *chardev, int error, struct tenon_error *err)
+{
+	return tenon_fail(err, error, "%s: cannot watch it: %s", chardev->name, strerror(-error));
+}
+
 static bool hung_up(int fd)
 {
 	struct pollfd ask = {.fd = fd};
@@ -56,41 +61,44 @@ static const struct chardev_backend none_backend = {.kind = "none", .open = open
 
 static atomic_flag stdio_taken = ATOMIC_FLAG_INIT; /* a process has one */
 
+/* One end that is closed, or that nobody reads, is as good as none. */
 static int open_stdio(struct chardev *chardev, const char *argument, struct tenon_error *err)
 {
 	if (atomic_flag_test_and_set(&stdio_taken))
 		return tenon_fail(err, -EBUSY, "stdio: already in use; choose another kind for the second console");
+	chardev->holds_stdio = true;
 	snprintf(chardev->name, sizeof(chardev->name), "stdio");
+	/* Asked before anything is opened here, which would get the number of one that is closed. */
+	bool has_in = fcntl(STDIN_FILENO, F_GETFD) >= 0, has_out = fcntl(STDOUT_FILENO, F_GETFD) >= 0;
 	int result = create_epoll(chardev, err);
-	if (result < 0) {
-		atomic_flag_clear(&stdio_taken);
-		chardev->name[0] = '\0';
+	if (result < 0)
 		return result;
-	}
 
-	/* One that is closed, or that nobody reads, is as good as none. */
-	struct stream in, out;
-	if (stream_inherit(&out, STDOUT_FILENO, O_WRONLY) == 0)
-		chardev_set_out(chardev, out);
-	if (stream_inherit(&in, STDIN_FILENO, O_RDONLY) == 0) {
-		chardev->is_terminal = isatty(in.fd);
+	struct stream stream;
+	if (has_out && stream_inherit(&stream, STDOUT_FILENO, O_WRONLY) == 0)
+		result = chardev_set_out(chardev, stream);
+	if (result == 0 && has_in && stream_inherit(&stream, STDIN_FILENO, O_RDONLY) == 0) {
+		chardev->is_terminal = isatty(stream.fd);
 		if (chardev->is_terminal)
-			terminal_take(in.fd);
-		chardev_set_in(chardev, in);
+			terminal_take(stream.fd);
+		result = chardev_set_in(chardev, stream);
 	}
-	return 0;
+	return result < 0 ? fail_watch(chardev, result, err) : 0;
 }
 
 static void stdio_input_ended(struct chardev *chardev)
 {
 	terminal_release(); /* while its descriptor is still open */
 	chardev_close_in(chardev);
+	chardev->events |= CHARDEV_CLOSED;
 }
 
 static void close_stdio(struct chardev *chardev)
 {
-	if (chardev->name[0])
-		atomic_flag_clear(&stdio_taken);
+	if (!chardev->holds_stdio)
+		return;
+	terminal_release();
+	atomic_flag_clear(&stdio_taken);
 }
 
 static const struct chardev_backend stdio_backend = {
@@ -106,7 +114,7 @@ static const struct chardev_backend stdio_backend = {
 static int open_file(struct chardev *chardev, const char *path, struct tenon_error *err)
 {
 	snprintf(chardev->name, sizeof(chardev->name), "file %s", path);
-	/* O_NONBLOCK for what is no regular file: a FIFO, a terminal. O_APPEND lets others truncate it, to rotate logs. */
+	/* O_NONBLOCK for a FIFO or a terminal. O_APPEND lets others truncate a file, to rotate logs. */
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
 	if (fd < 0 && errno == ENXIO)
 		return tenon_fail(err, -ENXIO, "%s: cannot open: nobody reads this FIFO; start its reader first", path);
@@ -117,8 +125,13 @@ static int open_file(struct chardev *chardev, const char *path, struct tenon_err
 	int result = 0;
 	if (fstat(fd, &status) == 0 && !S_ISREG(status.st_mode))
 		result = create_epoll(chardev, err);
-	chardev_set_out(chardev, (struct stream){.kind = STREAM_NONBLOCKING, .fd = fd});
-	return result;
+	struct stream stream = {.kind = STREAM_NONBLOCKING, .fd = fd};
+	if (result < 0) {
+		stream_close(&stream);
+		return result;
+	}
+	result = chardev_set_out(chardev, stream);
+	return result < 0 ? fail_watch(chardev, result, err) : 0;
 }
 
 static const struct chardev_backend file_backend = {
@@ -148,8 +161,8 @@ static int bind_socket(struct chardev *chardev, const char *path, struct tenon_e
 			return tenon_fail(err, -EADDRINUSE,
 					  "%s: cannot listen: the path exists; remove it if no other program uses it",
 					  path);
-		return tenon_fail(err, -errno, "%s: cannot listen: %m; give a path in a folder that this user may write",
-				  path);
+		return tenon_fail(err, -errno,
+				  "%s: cannot listen: %m; give a path in a folder that this user may write", path);
 	}
 	return 0;
 }
@@ -175,11 +188,7 @@ static int open_socket(struct chardev *chardev, const char *path, struct tenon_e
 	if (listen(chardev->listen_fd, 4) < 0)
 		return tenon_fail(err, -errno, "%s: cannot listen: %m", path);
 	result = chardev_watch(chardev, chardev->listen_fd);
-	if (result < 0) {
-		errno = -result;
-		return tenon_fail(err, result, "%s: cannot watch the socket: %m", path);
-	}
-	return 0;
+	return result < 0 ? fail_watch(chardev, result, err) : 0;
 }
 
 static void drop_client(struct chardev *chardev)
@@ -200,8 +209,10 @@ static void accept_client(struct chardev *chardev)
 		close(fd);
 		return;
 	}
-	chardev_set_in(chardev, (struct stream){.kind = STREAM_SOCKET, .fd = fd});
-	chardev_set_out(chardev, (struct stream){.kind = STREAM_SOCKET, .fd = copy});
+	int in = chardev_set_in(chardev, (struct stream){.kind = STREAM_SOCKET, .fd = fd});
+	int out = chardev_set_out(chardev, (struct stream){.kind = STREAM_SOCKET, .fd = copy});
+	if (in < 0 || out < 0)
+		drop_client(chardev);
 }
 
 static void attend_socket(struct chardev *chardev)
@@ -250,8 +261,8 @@ static const struct chardev_backend socket_backend = {
 /* ---- pty ---- */
 
 /*
- * Raw, or the pty would echo the guest's output back as its input. Opening and closing the other end also makes the master
- * report that it is not open, which a new pty does not do.
+ * Raw, or the pty would echo the guest's output back as its input. Opening and closing the other end also makes the
+ * master report that it is not open, which a new pty does not do.
  */
 static int prepare_slave(int master)
 {
@@ -277,17 +288,19 @@ static int open_pty(struct chardev *chardev, const char *argument, struct tenon_
 		return result;
 	int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 	if (master < 0)
-		return tenon_fail(err, -errno, "pty: cannot open /dev/ptmx: %m; is devpts mounted?");
-	chardev_set_in(chardev, (struct stream){.kind = STREAM_NONBLOCKING, .fd = master});
+		return tenon_fail(err, -errno, "pty: cannot open /dev/ptmx: %m; mount devpts on /dev/pts");
+	result = chardev_set_in(chardev, (struct stream){.kind = STREAM_NONBLOCKING, .fd = master});
+	if (result < 0)
+		return fail_watch(chardev, result, err);
 
 	char path[64];
 	int copy = -1;
-	if (grantpt(master) < 0 || unlockpt(master) < 0 || ptsname_r(master, path, sizeof(path)) != 0 ||
-	    prepare_slave(master) < 0 || (copy = fcntl(master, F_DUPFD_CLOEXEC, 0)) < 0)
-		return tenon_fail(err, -errno, "pty: cannot set up its other end: %m; is devpts mounted on /dev/pts?");
+	if (unlockpt(master) < 0 || prepare_slave(master) < 0 || ptsname_r(master, path, sizeof(path)) != 0 ||
+	    (copy = fcntl(master, F_DUPFD_CLOEXEC, 0)) < 0)
+		return tenon_fail(err, -errno, "pty: cannot set up its other end: %m; mount devpts on /dev/pts");
 	snprintf(chardev->name, sizeof(chardev->name), "pty %s", path);
-	chardev_set_out(chardev, (struct stream){.kind = STREAM_NONBLOCKING, .fd = copy});
-	return 0;
+	result = chardev_set_out(chardev, (struct stream){.kind = STREAM_NONBLOCKING, .fd = copy});
+	return result < 0 ? fail_watch(chardev, result, err) : 0;
 }
 
 /* Nothing reports that the other end was opened, so that is asked before each byte until it was. */
@@ -300,6 +313,8 @@ static bool pty_has_reader(struct chardev *chardev)
 
 static void pty_left(struct chardev *chardev)
 {
+	if (chardev->connected)
+		chardev->events |= CHARDEV_CLOSED;
 	chardev->connected = false;
 	chardev_discard_output(chardev);
 }
@@ -317,5 +332,5 @@ static const struct chardev_backend pty_backend = {
 	.output_failed = pty_output_failed,
 };
 
-const struct chardev_backend *const chardev_backends[] = {&stdio_backend, &none_backend, &file_backend,
-							  &socket_backend, &pty_backend, NULL};
+const struct chardev_backend *const chardev_backends[] = {&stdio_backend,  &none_backend, &file_backend,
+							  &socket_backend, &pty_backend,  NULL};

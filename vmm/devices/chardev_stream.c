@@ -2,8 +2,8 @@
 /*
  * Reading and writing without waiting, per kind of file.
  *
- * A terminal or pipe is reopened through /proc: that gives an open file description of our own, whose O_NONBLOCK nobody else
- * sees. Where that is not possible (no /proc, another user's terminal) each call is preceded by a poll.
+ * A terminal or pipe is reopened through /proc: that gives an open file description of our own, whose O_NONBLOCK nobody
+ * else sees. Where that is not possible (no /proc, another user's terminal) each call is preceded by a poll.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -53,7 +53,7 @@ int stream_inherit(struct stream *stream, int fd, int access)
 		return -errno;
 	stream->fd = copy;
 	/* A regular file must not be reopened: output would start over at its beginning. */
-	stream->kind = S_ISSOCK(status.st_mode)	  ? STREAM_SOCKET
+	stream->kind = S_ISSOCK(status.st_mode)  ? STREAM_SOCKET
 		       : S_ISREG(status.st_mode) ? STREAM_NONBLOCKING
 						 : STREAM_POLLED;
 	return 0;

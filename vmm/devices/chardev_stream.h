@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One direction of a chardev: a file descriptor of any kind that is read or written without ever waiting for it, and without
- * setting O_NONBLOCK for the other processes (a shell, say) that share its open file description.
+ * One direction of a chardev: a file descriptor of any kind that is read or written without ever waiting for it, and
+ * without setting O_NONBLOCK for the other processes (a shell, say) that share its open file description.
  */
 #ifndef CHARDEV_STREAM_H
 #define CHARDEV_STREAM_H
@@ -23,7 +23,7 @@ struct stream {
 
 #define STREAM_CLOSED ((struct stream){.fd = -1})
 
-/** Makes a stream of an inherited descriptor. @param fd borrowed @param access O_RDONLY or O_WRONLY @return 0 or -errno */
+/** Makes a stream of an inherited descriptor. @param fd borrowed @param access O_RDONLY, O_WRONLY @return 0, -errno */
 int stream_inherit(struct stream *stream, int fd, int access);
 
 /** @return a count; 0 at the end of the input; -EAGAIN: none now; or another -errno */

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * Raw mode and its end. Whatever may run inside a signal handler here uses only async-signal-safe calls (signal-safety(7)) and
- * the state below, which is complete before the handlers that read it are installed.
+ * Raw mode and its end. Whatever may run inside a signal handler here uses only async-signal-safe calls
+ * (signal-safety(7)) and the state below, which is complete before the handlers that read it are installed.
  *
- * A process in the background must not touch the terminal: the kernel would stop it with SIGTTOU or SIGTTIN, and the modes
- * belong to the shell or to another job then.
+ * A process in the background must not touch the terminal: the kernel would stop it with SIGTTOU or SIGTTIN, and the
+ * modes belong to the shell or to another job then.
  */
 #include <errno.h>
 #include <signal.h>
@@ -17,7 +17,7 @@
 
 /* Signals that end a process which does not handle them. SIGCONT comes last: it only re-enters raw mode. */
 static const int handled[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGABRT, SIGSEGV,
-			      SIGBUS, SIGILL, SIGFPE,  SIGSYS,	SIGCONT};
+			      SIGBUS, SIGILL, SIGFPE,  SIGSYS,  SIGCONT};
 #define HANDLED_COUNT (sizeof(handled) / sizeof(handled[0]))
 
 static struct {
@@ -28,11 +28,14 @@ static struct {
 	bool installed[HANDLED_COUNT];
 } terminal = {.fd = -1};
 
-/* A terminal that does not control this session has no jobs, so nobody is in its background. */
+/*
+ * A terminal that does not control this session has no jobs, so nobody is in its background. 0: it has a foreground
+ * group, but not one of this PID namespace, or it is a pty's master.
+ */
 static bool in_foreground(void)
 {
 	pid_t group = tcgetpgrp(terminal.fd);
-	return group < 0 || group == getpgrp();
+	return group <= 0 || group == getpgrp();
 }
 
 /* Output keeps its processing, so that lines of our own and of a shell's job table look right. */

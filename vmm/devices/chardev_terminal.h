@@ -13,7 +13,7 @@
 /** Starts to look after the terminal. @param fd borrowed until terminal_release */
 void terminal_take(int fd);
 
-/** Whether input may be read: not in the background, where reading would stop the process. Enters raw mode if not yet in it. */
+/** Whether input may be read: not in the background, where that would stop the process. Sees to it that it is raw. */
 bool terminal_ready(void);
 
 /** Restores its modes and the signals' handlers. Does nothing if no terminal was taken. */

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * The 16550A's registers, FIFOs and interrupt. Bytes leave at once unless the chardev refuses them, so the transmitter's FIFO
- * holds something only while the reader is slow.
+ * The 16550A's registers, FIFOs and interrupt. Bytes leave at once unless the chardev refuses them, so the
+ * transmitter's FIFO holds something only while the reader is slow.
  *
- * The interrupt reaches the guest as an edge, and an edge that comes while another is being serviced is latched. So there is
- * one rule: signal whenever the cause that IIR reports changes to one. It covers a line that falls and rises again within one
- * access, and the next cause in priority once the first was serviced. A signal too many is answered by "no interrupt pending";
- * one too few would hang the guest.
+ * The interrupt reaches the guest as an edge, and an edge that comes while another is being serviced is latched. So
+ * there is one rule: signal whenever the cause that IIR reports changes to one. It covers a line that falls and rises
+ * again within one access, and the next cause in priority once the first was serviced. A signal too many is answered by
+ * "no interrupt pending"; one too few would hang the guest.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -18,10 +18,10 @@
 #include "serial.h"
 
 enum {
-	REG_DATA = 0,              /* RBR, THR; DLL with DLAB */
-	REG_INTERRUPT_ENABLE = 1,  /* IER; DLM with DLAB */
-	REG_INTERRUPT_ID = 2,      /* IIR when read */
-	REG_FIFO_CONTROL = 2,      /* FCR when written */
+	REG_DATA = 0,             /* RBR, THR; DLL with DLAB */
+	REG_INTERRUPT_ENABLE = 1, /* IER; DLM with DLAB */
+	REG_INTERRUPT_ID = 2,     /* IIR when read */
+	REG_FIFO_CONTROL = 2,     /* FCR when written */
 	REG_LINE_CONTROL = 3,
 	REG_MODEM_CONTROL = 4,
 	REG_LINE_STATUS = 5,
@@ -29,47 +29,47 @@ enum {
 	REG_SCRATCH = 7,
 };
 
-#define IER_DATA 0x01
+#define IER_DATA        0x01
 #define IER_TRANSMITTER 0x02
-#define IER_LINE 0x04
-#define IER_MODEM 0x08
-#define IER_MASK 0x0f
+#define IER_LINE        0x04
+#define IER_MODEM       0x08
+#define IER_MASK        0x0f
 
-#define IIR_NONE 0x01
-#define IIR_LINE 0x06
-#define IIR_DATA 0x04
+#define IIR_NONE         0x01
+#define IIR_LINE         0x06
+#define IIR_DATA         0x04
 #define IIR_DATA_TIMEOUT 0x0c /* data below the trigger level that nobody fetched */
-#define IIR_TRANSMITTER 0x02
-#define IIR_MODEM 0x00
-#define IIR_FIFOS 0xc0
+#define IIR_TRANSMITTER  0x02
+#define IIR_MODEM        0x00
+#define IIR_FIFOS        0xc0
 
-#define FCR_ENABLE 0x01
-#define FCR_CLEAR_RECEIVER 0x02
+#define FCR_ENABLE            0x01
+#define FCR_CLEAR_RECEIVER    0x02
 #define FCR_CLEAR_TRANSMITTER 0x04
-#define FCR_TRIGGER_SHIFT 6
+#define FCR_TRIGGER_SHIFT     6
 
 #define LCR_DLAB 0x80
 
-#define MCR_DTR 0x01
-#define MCR_RTS 0x02
+#define MCR_DTR  0x01
+#define MCR_RTS  0x02
 #define MCR_OUT1 0x04
 #define MCR_OUT2 0x08
 #define MCR_LOOP 0x10
 #define MCR_MASK 0x1f
 
-#define LSR_DATA_READY 0x01
-#define LSR_OVERRUN 0x02
-#define LSR_THR_EMPTY 0x20
+#define LSR_DATA_READY        0x01
+#define LSR_OVERRUN           0x02
+#define LSR_THR_EMPTY         0x20
 #define LSR_TRANSMITTER_EMPTY 0x40
 
-#define MSR_CTS 0x10
-#define MSR_DSR 0x20
-#define MSR_RI 0x40
-#define MSR_DCD 0x80
-#define MSR_LINES 0xf0
+#define MSR_CTS         0x10
+#define MSR_DSR         0x20
+#define MSR_RI          0x40
+#define MSR_DCD         0x80
+#define MSR_LINES       0xf0
 #define MSR_DELTA_SHIFT 4 /* a line's "changed" bit is this far below it */
 
-#define FIFO_BYTES 16
+#define FIFO_BYTES     16
 #define DIVISOR_115200 1
 /* Reads of LSR in a row, with nothing to send, that make a guest a polling reader. */
 #define POLLING_READER 32

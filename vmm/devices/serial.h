@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A 16550A serial port (PC16550D data sheet) in front of a chardev. The interrupt is an edge on an eventfd that the caller
- * wired to LAYOUT_SERIAL_GSI.
+ * A 16550A serial port (PC16550D data sheet) in front of a chardev. The interrupt is an edge on an eventfd that the
+ * caller wired to LAYOUT_SERIAL_GSI.
  *
- * Threads: port accesses come from vCPU threads, serial_receive and serial_transmit_ready from the event loop; it locks itself.
- * The guest never blocks on a slow reader: when the chardev's buffer is full, the transmitter stays busy (THRE and TEMT clear)
- * until the event loop drained it.
+ * Threads: port accesses come from vCPU threads, serial_receive and serial_transmit_ready from the event loop; it locks
+ * itself. The guest never blocks on a slow reader: when the chardev's buffer is full, the transmitter stays busy (THRE
+ * and TEMT clear) until the event loop drained it.
  *
- * Flow control: what is at the other end obeys RTS. Input is not delivered before the guest raises RTS, and waits when the
- * guest drops it, so nothing that was typed or piped in early is lost when a driver clears the FIFOs at its start. A guest
- * that polls for input without ever raising RTS gets it too, once it has been polling for a while.
+ * Flow control: what is at the other end obeys RTS. Input is not delivered before the guest raises RTS, and waits when
+ * the guest drops it, so nothing that was typed or piped in early is lost when a driver clears the FIFOs at its start.
+ * A guest that polls for input without ever raising RTS gets it too, once it has been polling for a while.
  */
 #ifndef SERIAL_H
 #define SERIAL_H

@@ -114,7 +114,7 @@ static int write_parameters(const struct loader_input *input, const struct loade
 int loader_load(const struct loader_input *input, struct loader_entry *entry, struct tenon_error *err)
 {
 	const struct loader_image *image = input->files->image;
-	struct loader_placement placement;
+	struct loader_placement placement = {0};
 
 	if (input->range_count > LOADER_RANGES_MAX)
 		return tenon_fail(err, -EINVAL, "kernel %s: a memory map of %u ranges; %u are the most",

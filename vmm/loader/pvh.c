@@ -181,7 +181,7 @@ int pvh_parse(const struct loader_file *kernel, const uint8_t *head, size_t head
 	      struct tenon_error *err)
 {
 	Elf64_Ehdr elf;
-	Elf64_Phdr headers[PROGRAM_HEADERS_MAX];
+	Elf64_Phdr headers[PROGRAM_HEADERS_MAX] = {0};
 	if (head_bytes < sizeof(elf))
 		return tenon_fail(err, -ENOEXEC, "kernel %s: truncated: it ends within its ELF header", kernel->name);
 	memcpy(&elf, head, sizeof(elf));
@@ -192,6 +192,8 @@ int pvh_parse(const struct loader_file *kernel, const uint8_t *head, size_t head
 					   err);
 	if (result == 0)
 		result = loader_file_read(kernel, elf.e_phoff, headers, elf.e_phnum * sizeof(headers[0]), err);
+	if (result < 0)
+		return result;
 
 	int found = 0;
 	for (unsigned i = 0; result >= 0 && i < elf.e_phnum; i++) {

@@ -62,6 +62,15 @@ void tenon_space_destroy(struct tenon_space *space);
  */
 int tenon_space_add(struct tenon_space *space, const struct tenon_space_region *region, struct tenon_error *err);
 
+/**
+ * Says whether tenon_space_add would refuse these regions, all of them together, before any time is spent on populating
+ * and pinning them. Devices that join later may still narrow what is allowed.
+ *
+ * @return as tenon_space_add
+ */
+int tenon_space_check(struct tenon_space *space, const struct tenon_space_region *regions, size_t count,
+		      struct tenon_error *err);
+
 /** Removes a region that was added with exactly this range. @return 0, or -ENOENT */
 int tenon_space_remove(struct tenon_space *space, uint64_t gpa, uint64_t size_bytes, struct tenon_error *err);
 

@@ -4,6 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 import random
 
+# No XSAVE: TCG does not intercept XSETBV for a nested hypervisor, so KVM does not follow what a guest does with it. The guest's
+# kernel would complain of its CPUID, and its signal frames would not restore. No AVX follows.
+CPU = "EPYC,+svm,+npt,-xsave,-avx,-avx2,-fma,-f16c"
+
 # Slots 0x1c-0x1e of the root bus carry the lab's own 9p shares; 0x1f is q35's.
 SHARES_FIRST_SLOT = 0x1C
 
@@ -84,7 +88,7 @@ class Machine:
         """The QEMU command line. `shares` maps a mount tag to (folder, writable)."""
         command = [
             "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-M", "q35,kernel-irqchip=split",
-            "-cpu", "EPYC,+svm,+npt", "-smp", str(self.cpus), "-m", f"{self.memory_mib}M",
+            "-cpu", CPU, "-smp", str(self.cpus), "-m", f"{self.memory_mib}M",
             "-device", "intel-iommu,intremap=on" + (",snoop-control=on" if self.coherent else ""),
             "-display", "none", "-nodefaults", "-no-reboot", "-no-user-config",
             "-kernel", str(kernel), "-initrd", str(initrd), "-append", f"{append} {self.append}".strip(),

@@ -111,15 +111,16 @@ def prepare(scenario: Scenario, tenon: Path, folder: Path):
 class Host:
     """A running emulated host. It dies with this process, however that ends."""
 
-    def __init__(self, scenario: Scenario, kernel: Path, folder: Path, serial: list, append: str = ""):
+    def __init__(self, scenario: Scenario, kernel: Path, folder: Path, serial: list, append: str = "",
+                 interactive: bool = False):
         shares = {"root": ("/", False), "kernel": (kernel, False), "out": (folder, True)}
-        command = scenario.machine.command(
-            kernel / "bzImage", folder / "host.cpio", shares, f"{HOST_APPEND} {append}", serial)
+        append = f"{HOST_APPEND} {append} {os.environ.get('LAB_HOST_APPEND', '')}"
+        command = scenario.machine.command(kernel / "bzImage", folder / "host.cpio", shares, append, serial)
         (folder / "command").write_text(" ".join(f"'{word}'" if " " in word else word for word in command) + "\n")
         self.errors = open(folder / "qemu.err", "w")
         self.process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *command], stderr=self.errors,
-            stdin=None if append else subprocess.DEVNULL)
+            stdin=None if interactive else subprocess.DEVNULL)
 
     def stop(self):
         if self.process.poll() is None:
@@ -199,7 +200,7 @@ def shell(name: str, tenon: Path):
     kernel = prepare(scenario, tenon, folder)
     size = os.get_terminal_size() if sys.stdin.isatty() else os.terminal_size((80, 24))
     append = f"quiet lab_shell=1 lab_rows={size.lines} lab_cols={size.columns}"
-    host = Host(scenario, kernel, folder, ["-serial", "mon:stdio"], append)
+    host = Host(scenario, kernel, folder, ["-serial", "mon:stdio"], append, interactive=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     host.process.wait()
     host.stop()

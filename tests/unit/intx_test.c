@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: MIT
+/* INTx: a level that the kernel masks when it fires and the guest's end of interrupt unmasks, without user space. */
+#include <errno.h>
+
+#include <criterion/criterion.h>
+#include <linux/pci_regs.h>
+#include <linux/vfio.h>
+
+#include "vfio_fixture.h"
+
+TestSuite(intx, .init = fake_world_reset);
+
+static void open_placed(struct fixture *fixture, struct fake_device *fake)
+{
+	fixture_open(fixture, fake);
+	guest_place(fixture);
+}
+
+static bool level(struct fixture *fixture, unsigned pin)
+{
+	host_run(&fixture->host);
+	return fixture->host.intx[pin].level;
+}
+
+static void set_msi(struct fixture *fixture, bool enable)
+{
+	unsigned at = guest_capability(fixture, PCI_CAP_ID_MSI);
+	guest_config_write(fixture, at + PCI_MSI_ADDRESS_LO, 4, MESSAGE_ADDRESS);
+	guest_config_write(fixture, at + PCI_MSI_DATA_64, 2, 0x40);
+	guest_config_write(fixture, at + PCI_MSI_FLAGS, 2, enable);
+}
+
+Test(intx, line_is_raised)
+{
+	struct fixture fixture;
+	open_placed(&fixture, fake_edu("0000:04:00.0"));
+	cr_assert(!level(&fixture, 1));
+	fake_intx(fixture.fake, true);
+	cr_assert(level(&fixture, 1));
+	fixture_close(&fixture);
+}
+
+Test(intx, pin_is_the_device_s)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_serial_card("0000:05:00.0"));
+	guest_command(&fixture, PCI_COMMAND_IO, 0);
+	fake_intx(fixture.fake, true);
+	cr_assert(level(&fixture, 2));
+	cr_assert_lt(fixture.host.intx[1].trigger, 0);
+	fixture_close(&fixture);
+}
+
+Test(intx, end_of_interrupt_lowers_a_line_that_the_device_released)
+{
+	struct fixture fixture;
+	open_placed(&fixture, fake_edu("0000:04:00.0"));
+	fake_intx(fixture.fake, true);
+	cr_assert(level(&fixture, 1));
+	fake_intx(fixture.fake, false);
+	host_end_of_interrupt(&fixture.host, 1);
+	cr_assert(!level(&fixture, 1));
+	fake_intx(fixture.fake, true);
+	cr_assert(level(&fixture, 1), "the next interrupt is lost");
+	fixture_close(&fixture);
+}
+
+Test(intx, line_that_is_still_asserted_rises_again)
+{
+	struct fixture fixture;
+	open_placed(&fixture, fake_edu("0000:04:00.0"));
+	fake_intx(fixture.fake, true);
+	for (unsigned i = 0; i < 5; i++) {
+		cr_assert(level(&fixture, 1), "round %u", i);
+		host_end_of_interrupt(&fixture.host, 1);
+	}
+	cr_assert_eq(fixture.host.intx[1].edges, 6);
+	fixture_close(&fixture);
+}
+
+Test(intx, handling_interrupts_takes_no_kernel_call)
+{
+	struct fixture fixture;
+	open_placed(&fixture, fake_edu("0000:04:00.0"));
+	fake_calls_forget();
+	for (unsigned i = 0; i < 5; i++) {
+		fake_intx(fixture.fake, true);
+		cr_assert(level(&fixture, 1));
+		fake_intx(fixture.fake, false);
+		host_end_of_interrupt(&fixture.host, 1);
+	}
+	cr_assert_eq(fake_calls(FAKE_SET_IRQS), 0);
+	fixture_close(&fixture);
+}
+
+Test(intx, disable_bit_holds_the_line)
+{
+	struct fixture fixture;
+	open_placed(&fixture, fake_edu("0000:04:00.0"));
+	guest_command(&fixture, PCI_COMMAND_INTX_DISABLE, 0);
+	fake_intx(fixture.fake, true);
+	cr_assert(!level(&fixture, 1));
+	guest_command(&fixture, 0, PCI_COMMAND_INTX_DISABLE);
+	cr_assert(level(&fixture, 1), "the line is still asserted");
+	fixture_close(&fixture);
+}
+
+Test(intx, disable_bit_lowers_a_raised_line)
+{
+	struct fixture fixture;
+	open_placed(&fixture, fake_edu("0000:04:00.0"));
+	fake_intx(fixture.fake, true);
+	cr_assert(level(&fixture, 1));
+	guest_command(&fixture, PCI_COMMAND_INTX_DISABLE, 0);
+	cr_assert(!level(&fixture, 1));
+	fixture_close(&fixture);
+}
+
+Test(intx, gives_way_to_msi_and_comes_back)
+{
+	struct fixture fixture;
+	open_placed(&fixture, fake_edu("0000:04:00.0"));
+	set_msi(&fixture, true);
+	cr_assert_eq(fixture.fake->irq_kind, VFIO_PCI_MSI_IRQ_INDEX);
+	fake_intx(fixture.fake, true);
+	cr_assert(!level(&fixture, 1));
+	set_msi(&fixture, false);
+	cr_assert(level(&fixture, 1));
+	fixture_close(&fixture);
+}
+
+Test(intx, gives_way_to_msix)
+{
+	struct fixture fixture;
+	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	guest_msix_control(&fixture, true, false);
+	cr_assert_eq(fixture.fake->irq_kind, VFIO_PCI_MSIX_IRQ_INDEX);
+	cr_assert_lt(fixture.host.intx[1].trigger, 0);
+	fixture_close(&fixture);
+}
+
+Test(intx, vmm_without_lines_hides_the_pin)
+{
+	struct fake_device *fake = fake_edu("0000:04:00.0");
+	struct fixture fixture;
+	fixture_init(&fixture);
+	fixture.fake = fake;
+	fixture.host.ops.intx_attach = NULL;
+	fixture.host.ops.intx_detach = NULL;
+	const struct tenon_device_options options = fixture_options(&fixture, fake);
+	cr_assert_eq(tenon_device_open(&options, &fixture.device, NULL), 0);
+	cr_assert_eq(guest_config(&fixture, PCI_INTERRUPT_PIN, 1), 0);
+	cr_assert_eq(tenon_device_info(fixture.device)->intx_pin, 0);
+	guest_place(&fixture);
+	cr_assert_neq(fake->irq_kind, VFIO_PCI_INTX_IRQ_INDEX);
+	set_msi(&fixture, true);
+	fake_fire(fake, 0);
+	cr_assert_eq(host_messages(&fixture.host, 0x40), 1);
+	fixture_close(&fixture);
+}
+
+Test(intx, device_without_a_pin_has_none)
+{
+	struct fake_device *fake = fake_edu("0000:04:00.0");
+	fake_config_set(fake, PCI_INTERRUPT_PIN, 1, 0);
+	struct fixture fixture;
+	open_placed(&fixture, fake);
+	cr_assert_eq(fixture.host.calls[HOST_INTX_ATTACH], 0);
+	cr_assert_eq(tenon_device_info(fixture.device)->intx_pin, 0);
+	fixture_close(&fixture);
+}
+
+Test(intx, impossible_pin_is_not_believed)
+{
+	struct fake_device *fake = fake_edu("0000:04:00.0");
+	fake_config_set(fake, PCI_INTERRUPT_PIN, 1, 0x9c);
+	struct fixture fixture;
+	open_placed(&fixture, fake);
+	cr_assert_leq(guest_config(&fixture, PCI_INTERRUPT_PIN, 1), 4);
+	fixture_close(&fixture);
+}
+
+Test(intx, slot_without_a_wire_leaves_the_device_usable)
+{
+	struct fixture fixture;
+	struct fake_device *fake = fake_edu("0000:04:00.0");
+	fixture_init(&fixture);
+	fixture.fake = fake;
+	host_fail(&fixture.host, HOST_INTX_ATTACH, 1, ENOTSUP);
+	const struct tenon_device_options options = fixture_options(&fixture, fake);
+	int code = tenon_device_open(&options, &fixture.device, &fixture.err);
+	cr_assert_eq(code, 0, "%s", fixture.err.message);
+	guest_place(&fixture);
+	cr_assert_gt(fixture.host.log_count, 0);
+	set_msi(&fixture, true);
+	fake_fire(fake, 0);
+	cr_assert_eq(host_messages(&fixture.host, 0x40), 1);
+	fixture_close(&fixture);
+}
+
+Test(intx, kernel_without_unmask_by_eventfd_is_logged)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_edu("0000:04:00.0"));
+	fake_fail_kind(FAKE_SET_IRQS, 2, ENOTTY); /* the first arms, the second sets the unmask eventfd */
+	guest_place(&fixture);
+	cr_assert_gt(fixture.host.log_count, 0);
+	cr_assert_lt(fixture.host.intx[1].trigger, 0, "a line that can fire only once is worse than none");
+	fixture_close(&fixture);
+}
+
+Test(intx, works_again_after_a_reset)
+{
+	struct fixture fixture;
+	open_placed(&fixture, fake_edu("0000:04:00.0"));
+	fake_intx(fixture.fake, true);
+	cr_assert(level(&fixture, 1));
+	cr_assert_eq(tenon_device_reset(fixture.device, NULL), 0);
+	cr_assert(!level(&fixture, 1));
+	guest_place(&fixture);
+	fake_intx(fixture.fake, true);
+	cr_assert(level(&fixture, 1));
+	fixture_close(&fixture);
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+/* The background thread that populates and maps guest RAM for DMA, and the gate that others wait at. */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+#include "dma_memory.h"
+#include "log.h"
+
+static struct tenon_space_region region_of(const struct memory_part *part)
+{
+	return (struct tenon_space_region){
+		.size = sizeof(struct tenon_space_region),
+		.gpa = part->gpa,
+		.size_bytes = part->size_bytes,
+		.hva = part->hva,
+	};
+}
+
+static int map_parts(struct dma_memory *dma, struct tenon_error *err)
+{
+	uint64_t started = log_now_ns();
+	int code = 0;
+	for (unsigned i = 0; code == 0 && i < dma->memory->part_count; i++) {
+		const struct tenon_space_region region = region_of(&dma->memory->parts[i]);
+		code = tenon_space_add(dma->space, &region, err);
+	}
+	log_step(started, "mapping guest memory for the devices");
+	return code;
+}
+
+/* @return false: cancelled before the devices were open */
+static bool wait_for_devices(struct dma_memory *dma)
+{
+	pthread_mutex_lock(&dma->lock);
+	while (!dma->devices_open && !atomic_load(&dma->cancelled))
+		pthread_cond_wait(&dma->changed, &dma->lock);
+	bool open = dma->devices_open && !atomic_load(&dma->cancelled);
+	pthread_mutex_unlock(&dma->lock);
+	return open;
+}
+
+static void *populate_and_map(void *argument)
+{
+	struct dma_memory *dma = argument;
+	struct tenon_error error = {0};
+	uint64_t started = log_now_ns();
+	int code = memory_populate(dma->memory, 0, &dma->cancelled, &error);
+	log_step(started, "populating %llu MiB of guest memory",
+		 (unsigned long long)(dma->memory->options.size_bytes >> 20));
+
+	/* A failure waits for the devices too: theirs, if there is one, says more. */
+	bool open = wait_for_devices(dma);
+	if (code == 0 && open)
+		code = map_parts(dma, &error);
+	if (code == 0 && open)
+		atomic_store(&dma->mapped, true);
+
+	pthread_mutex_lock(&dma->lock);
+	dma->ended = true;
+	dma->error = error;
+	pthread_cond_broadcast(&dma->changed);
+	pthread_mutex_unlock(&dma->lock);
+	if (code < 0 && open)
+		dma->failed(dma->context, &dma->error);
+	return NULL;
+}
+
+int dma_memory_start(struct dma_memory *dma, struct tenon_error *err)
+{
+	sigset_t all, before;
+	pthread_mutex_init(&dma->lock, NULL);
+	pthread_cond_init(&dma->changed, NULL);
+	sigfillset(&all); /* signals are the main thread's */
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int code = pthread_create(&dma->thread, NULL, populate_and_map, dma);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (code)
+		return tenon_fail(err, -code, "guest memory: cannot start a thread to populate it: %s; raise the limit of processes (ulimit -u)",
+				  strerror(code));
+	dma->started = true;
+	return 0;
+}
+
+int dma_memory_devices_open(struct dma_memory *dma, struct tenon_error *err)
+{
+	struct tenon_space_region regions[2];
+	for (unsigned i = 0; i < dma->memory->part_count; i++)
+		regions[i] = region_of(&dma->memory->parts[i]);
+	int code = tenon_space_check(dma->space, regions, dma->memory->part_count, err);
+	if (code < 0)
+		return code;
+	pthread_mutex_lock(&dma->lock);
+	dma->devices_open = true;
+	pthread_cond_broadcast(&dma->changed);
+	pthread_mutex_unlock(&dma->lock);
+	return 0;
+}
+
+bool dma_memory_wait(struct dma_memory *dma)
+{
+	if (atomic_load(&dma->mapped))
+		return true;
+	pthread_mutex_lock(&dma->lock);
+	while (!dma->ended && !atomic_load(&dma->cancelled))
+		pthread_cond_wait(&dma->changed, &dma->lock);
+	pthread_mutex_unlock(&dma->lock);
+	return atomic_load(&dma->mapped);
+}
+
+void dma_memory_cancel(struct dma_memory *dma)
+{
+	if (!dma->started)
+		return;
+	pthread_mutex_lock(&dma->lock);
+	atomic_store(&dma->cancelled, true);
+	pthread_cond_broadcast(&dma->changed);
+	pthread_mutex_unlock(&dma->lock);
+}
+
+void dma_memory_finish(struct dma_memory *dma)
+{
+	if (!dma->started)
+		return;
+	dma_memory_cancel(dma);
+	pthread_join(dma->thread, NULL);
+	pthread_cond_destroy(&dma->changed);
+	pthread_mutex_destroy(&dma->lock);
+	dma->started = false;
+}

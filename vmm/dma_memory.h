@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guest RAM made reachable for the assigned devices, in the background: populated while the devices are opened, then mapped (which
+ * pins it) while the guest already boots. No device can do DMA before the guest enables its bus mastering, so that is
+ * where the guest waits, if it gets there first. A guest of any size so starts at once.
+ *
+ * Threads: start, devices_open and finish from the controlling thread; wait from any; it makes one thread.
+ */
+#ifndef DMA_MEMORY_H
+#define DMA_MEMORY_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include <tenon/space.h>
+
+#include "memory.h"
+
+struct dma_memory {
+	struct memory *memory;
+	struct tenon_space *space;
+	/* Mapping failed; called on the background thread. */
+	void (*failed)(void *context, const struct tenon_error *error);
+	void *context;
+
+	pthread_t thread;
+	bool started;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool devices_open; /* mapping may begin */
+	bool ended;        /* mapped, failed or cancelled */
+	struct tenon_error error; /* why it failed, once it ended; code 0: it did not */
+	atomic_bool mapped;
+	atomic_bool cancelled;
+};
+
+/** Starts to populate. memory, space, failed and context are set by the caller. */
+int dma_memory_start(struct dma_memory *dma, struct tenon_error *err);
+
+/** All devices have joined the space: checks that it can take the memory, and lets the mapping begin. */
+int dma_memory_devices_open(struct dma_memory *dma, struct tenon_error *err);
+
+/** Waits until devices can reach all memory. @return true; false when they never will */
+bool dma_memory_wait(struct dma_memory *dma);
+
+/** Wakes every waiter and stops what can be stopped; a mapping that has begun is finished by the kernel. */
+void dma_memory_cancel(struct dma_memory *dma);
+
+void dma_memory_finish(struct dma_memory *dma); /* accepts one that was never started */
+
+#endif
