@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* Model-specific registers in batches that KVM accepts. It goes through a batch in order and ends at the first it refuses. */
+#include <errno.h>
 #include <string.h>
 
 #include "kernel_calls.h"
@@ -40,7 +41,14 @@ int vcpu_msrs_get(struct tenon_vcpu *vcpu, struct kvm_msr_entry *msrs, unsigned 
 	return exchange(vcpu, KVM_GET_MSRS, msrs, msrs, count, done);
 }
 
-int vcpu_msrs_set(struct tenon_vcpu *vcpu, const struct kvm_msr_entry *msrs, unsigned count, unsigned *done)
+int vcpu_msrs_write(struct tenon_vcpu *vcpu, const struct kvm_msr_entry *msrs, unsigned count, struct tenon_error *err)
 {
-	return exchange(vcpu, KVM_SET_MSRS, msrs, NULL, count, done);
+	unsigned done = 0;
+	int error = exchange(vcpu, KVM_SET_MSRS, msrs, NULL, count, &done);
+	if (error < 0)
+		return tenon_fail(err, error, "vCPU %u: KVM_SET_MSRS: %s", vcpu->index, strerror(-error));
+	if (done < count)
+		return tenon_fail(err, -EINVAL, "vCPU %u: KVM refuses MSR %#x the value %#llx", vcpu->index,
+				  msrs[done].index, (unsigned long long)msrs[done].data);
+	return 0;
 }

@@ -49,12 +49,5 @@ int tenon_vcpu_set_msrs(struct tenon_vcpu *vcpu, const struct kvm_msr_entry *msr
 	int error = vcpu_check_idle(vcpu, "KVM_SET_MSRS", err);
 	if (error)
 		return error;
-	unsigned done = 0;
-	error = vcpu_msrs_set(vcpu, msrs, count, &done);
-	if (error < 0)
-		return tenon_fail(err, error, "vCPU %u: KVM_SET_MSRS: %s", vcpu->index, strerror(-error));
-	if (done < count)
-		return tenon_fail(err, -EINVAL, "vCPU %u: KVM refuses MSR %#x the value %#llx", vcpu->index,
-				  msrs[done].index, (unsigned long long)msrs[done].data);
-	return 0;
+	return vcpu_msrs_write(vcpu, msrs, count, err);
 }

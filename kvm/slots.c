@@ -39,14 +39,12 @@ static int check_memory(const struct tenon_vm_memory *memory, struct tenon_error
 	return 0;
 }
 
-/* Finds a free slot. Grows the table; so pointers to slots last only until here. */
-static int free_slot(struct tenon_vm *vm, struct vm_slot **out, struct tenon_error *err)
+/* Number of a free slot, or a negative errno. Grows the table; so pointers to slots last only until here. */
+static int free_slot(struct tenon_vm *vm, struct tenon_error *err)
 {
 	for (unsigned i = 0; i < vm->slot_count; i++) {
-		if (vm->slots[i].size_bytes == 0) {
-			*out = &vm->slots[i];
-			return 0;
-		}
+		if (vm->slots[i].size_bytes == 0)
+			return (int)i;
 	}
 	if (vm->slot_count >= vm->slot_limit)
 		return tenon_fail(err, -ENOSPC, "KVM: all %u memory slots are in use; assign fewer devices",
@@ -58,10 +56,10 @@ static int free_slot(struct tenon_vm *vm, struct vm_slot **out, struct tenon_err
 	if (!slots)
 		return tenon_fail(err, -ENOMEM, "KVM: no memory for a table of %u memory slots", count);
 	memset(slots + vm->slot_count, 0, (count - vm->slot_count) * sizeof(*slots));
-	*out = &slots[vm->slot_count];
 	vm->slots = slots;
+	int number = (int)vm->slot_count;
 	vm->slot_count = count;
-	return 0;
+	return number;
 }
 
 static int add_locked(struct tenon_vm *vm, const struct tenon_vm_memory *memory, struct tenon_error *err)
@@ -77,11 +75,10 @@ static int add_locked(struct tenon_vm *vm, const struct tenon_vm_memory *memory,
 				  memory->gpa, memory->size_bytes, other->gpa, other->size_bytes);
 	}
 
-	struct vm_slot *slot = NULL;
-	int error = free_slot(vm, &slot, err);
-	if (error)
-		return error;
-
+	int number = free_slot(vm, err);
+	if (number < 0)
+		return number;
+	struct vm_slot *slot = &vm->slots[number];
 	*slot = (struct vm_slot){
 		.gpa = memory->gpa,
 		.hva = memory->hva,
@@ -90,7 +87,7 @@ static int add_locked(struct tenon_vm *vm, const struct tenon_vm_memory *memory,
 		.log_dirty = memory->log_dirty,
 	};
 	bool logging = wants_logging(vm, slot);
-	error = set_region(vm, slot, memory->size_bytes, logging);
+	int error = set_region(vm, slot, memory->size_bytes, logging);
 	if (error < 0)
 		return tenon_fail(err, error,
 				  "memory at %#" PRIx64 ", %#" PRIx64 " bytes: KVM_SET_USER_MEMORY_REGION: %s%s",

@@ -68,9 +68,20 @@ enum vcpu_next vcpu_answer_exit(struct tenon_vcpu *vcpu, enum tenon_vcpu_stop *w
 /* failure.c: one line about why KVM cannot go on. @param result of KVM_RUN: 0 or -errno */
 void vcpu_describe_failure(struct tenon_vcpu *vcpu, int result, char *text, size_t capacity);
 
-/* msrs.c: @return 0, or the failure of the ioctl itself; *done is how many KVM took before the first that it refused */
+/* msrs.c */
+/** Reads in batches. @return 0, or the ioctl's failure; *done is how many KVM gave before the first that it refused */
 int vcpu_msrs_get(struct tenon_vcpu *vcpu, struct kvm_msr_entry *msrs, unsigned count, unsigned *done);
-int vcpu_msrs_set(struct tenon_vcpu *vcpu, const struct kvm_msr_entry *msrs, unsigned count, unsigned *done);
+/** Writes in batches. A refused MSR is -EINVAL and named. */
+int vcpu_msrs_write(struct tenon_vcpu *vcpu, const struct kvm_msr_entry *msrs, unsigned count, struct tenon_error *err);
+
+/* msr_state.c */
+/** The MSRs that may belong to a vCPU's state, in the order to write them. @param out freed by the caller; NULL on failure */
+int msr_state_names(struct tenon_vcpu *vcpu, struct kvm_msr_entry **out, unsigned *count, struct tenon_error *err);
+/** Reads them, and closes the gaps where KVM does not let one be read. */
+int msr_state_capture(struct tenon_vcpu *vcpu, struct kvm_msr_entry *msrs, uint32_t *count, struct tenon_error *err);
+/** Writes all, or all but the TSC. The LAPIC must be restored by then. */
+int msr_state_restore(struct tenon_vcpu *vcpu, const struct kvm_msr_entry *msrs, unsigned count,
+		      enum tenon_vcpu_restore purpose, struct tenon_error *err);
 
 static inline void vcpu_count(_Atomic uint64_t *counter)
 {

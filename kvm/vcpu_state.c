@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * All architectural state of a vCPU as one block: captured, and restored in the one order that KVM understands. CPUID is the
- * VMM's, the IOAPIC is the VM's.
+ * All architectural state of a vCPU as one block: captured, and restored in the one order that KVM understands. Which MSRs
+ * belong to it is msr_state.c's; CPUID is the VMM's, the IOAPIC is the VM's.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -10,10 +10,7 @@
 #include "kernel_calls.h"
 #include "vcpu_private.h"
 
-#define MSR_TSC          0x10u
-#define MSR_FEAT_CTL     0x3au
-#define MSR_TSC_ADJUST   0x3bu
-#define MSR_TSC_DEADLINE 0x6e0u
+#define MSR_FEAT_CTL 0x3au
 
 #define XSAVE_BYTES 4096u /* struct kvm_xsave, from before KVM_CAP_XSAVE2 */
 
@@ -58,140 +55,6 @@ static int call(struct tenon_vcpu *vcpu, unsigned long request, const char *name
 }
 
 #define CALL(vcpu, request, argument, err) call(vcpu, request, #request, argument, err)
-
-/* ---- MSRs ---- */
-
-/* Kept by KVM for each vCPU, but not in its list of MSRs to save. What a KVM does not have is skipped. */
-static const struct {
-	uint32_t first, count;
-} unlisted_msrs[] = {
-	{0x1d9, 1},                           /* DEBUGCTL */
-	{0x200, 16},  {0x250, 1}, {0x258, 2}, /* MTRRs: variable, fixed */
-	{0x268, 8},   {0x2ff, 1},             /* fixed, default type */
-	{0x400, 128},                         /* machine check banks */
-};
-
-/* Hyper-V's, which the machine does not offer; merely writing one makes KVM set up its emulation. */
-static bool is_hyperv_msr(uint32_t index)
-{
-	return index >= 0x40000000u && index < 0x40000200u;
-}
-
-/*
- * When to set an MSR: the clock that KVM shows the guest is computed from the TSC, and the deadline timer compares with it, so
- * the TSC goes before both.
- */
-static int msr_rank(uint32_t index)
-{
-	if (index == MSR_TSC)
-		return 1;
-	if (index == MSR_TSC_ADJUST)
-		return 2;
-	if (index == 0x11 || index == 0x12 ||
-	    (index >= 0x4b564d00u && index < 0x4b564e00u)) /* KVM's own: kvmclock and others */
-		return 3;
-	if (index == MSR_TSC_DEADLINE)
-		return 4;
-	return 0;
-}
-
-static int compare_rank(const void *a, const void *b)
-{
-	const struct kvm_msr_entry *left = a;
-	const struct kvm_msr_entry *right = b;
-	int order = msr_rank(left->index) - msr_rank(right->index);
-	return order ? order : (left->index > right->index) - (left->index < right->index);
-}
-
-/* KVM's list of MSRs to save, which the caller frees. */
-static int list_msrs(struct tenon_vcpu *vcpu, struct kvm_msr_list **out, struct tenon_error *err)
-{
-	struct kvm_msr_list size = {0};
-	int error = kcall_ioctl(vcpu->vm->kvm_fd, KVM_GET_MSR_INDEX_LIST, &size);
-	if (error < 0 && error != -E2BIG) /* which is how it tells the size */
-		return tenon_fail(err, error, "vCPU %u: KVM_GET_MSR_INDEX_LIST: %s", vcpu->index, strerror(-error));
-
-	struct kvm_msr_list *list = calloc(1, sizeof(*list) + size.nmsrs * sizeof(list->indices[0]));
-	if (!list)
-		return tenon_fail(err, -ENOMEM, "vCPU %u: no memory for a list of %u MSRs", vcpu->index, size.nmsrs);
-	list->nmsrs = size.nmsrs;
-	error = kcall_ioctl(vcpu->vm->kvm_fd, KVM_GET_MSR_INDEX_LIST, list);
-	if (error < 0) {
-		free(list);
-		return tenon_fail(err, error, "vCPU %u: KVM_GET_MSR_INDEX_LIST: %s", vcpu->index, strerror(-error));
-	}
-	*out = list;
-	return 0;
-}
-
-static unsigned unlisted_count(void)
-{
-	unsigned count = 0;
-	for (size_t i = 0; i < sizeof(unlisted_msrs) / sizeof(unlisted_msrs[0]); i++)
-		count += unlisted_msrs[i].count;
-	return count;
-}
-
-static unsigned name_msrs(const struct kvm_msr_list *list, struct kvm_msr_entry *msrs)
-{
-	unsigned count = 0;
-	for (unsigned i = 0; i < list->nmsrs; i++) {
-		if (!is_hyperv_msr(list->indices[i]))
-			msrs[count++] = (struct kvm_msr_entry){.index = list->indices[i]};
-	}
-	for (size_t i = 0; i < sizeof(unlisted_msrs) / sizeof(unlisted_msrs[0]); i++) {
-		for (uint32_t j = 0; j < unlisted_msrs[i].count; j++)
-			msrs[count++] = (struct kvm_msr_entry){.index = unlisted_msrs[i].first + j};
-	}
-	return count;
-}
-
-/* Reads what KVM lets read and closes the gaps. */
-static int capture_msrs(struct tenon_vcpu *vcpu, const struct kvm_msr_list *list, struct tenon_vcpu_state *state,
-			struct tenon_error *err)
-{
-	struct kvm_msr_entry *msrs = state_msrs(state);
-	unsigned count = name_msrs(list, msrs);
-	qsort(msrs, count, sizeof(*msrs), compare_rank);
-
-	unsigned kept = 0;
-	for (unsigned next = 0; next < count;) {
-		unsigned done = 0;
-		int error = vcpu_msrs_get(vcpu, msrs + next, count - next, &done);
-		if (error < 0)
-			return tenon_fail(err, error, "vCPU %u: KVM_GET_MSRS: %s", vcpu->index, strerror(-error));
-		memmove(msrs + kept, msrs + next, done * sizeof(*msrs));
-		kept += done;
-		next += done + 1; /* past the one that it refused */
-	}
-	state->msr_count = kept;
-	return 0;
-}
-
-/* Of the MSRs that KVM lets read, some may only be written what they hold already. */
-static int restore_msrs(struct tenon_vcpu *vcpu, const struct kvm_msr_entry *msrs, unsigned count,
-			struct tenon_error *err)
-{
-	for (unsigned next = 0; next < count;) {
-		unsigned done = 0;
-		int error = vcpu_msrs_set(vcpu, msrs + next, count - next, &done);
-		if (error < 0)
-			return tenon_fail(err, error, "vCPU %u: KVM_SET_MSRS: %s", vcpu->index, strerror(-error));
-		next += done;
-		if (next == count)
-			break;
-
-		struct kvm_msr_entry held = {.index = msrs[next].index};
-		error = vcpu_msrs_get(vcpu, &held, 1, &done);
-		if (error < 0)
-			return tenon_fail(err, error, "vCPU %u: KVM_GET_MSRS: %s", vcpu->index, strerror(-error));
-		if (done != 1 || held.data != msrs[next].data)
-			return tenon_fail(err, -EINVAL, "vCPU %u: KVM refuses MSR %#x the value %#llx", vcpu->index,
-					  held.index, (unsigned long long)msrs[next].data);
-		next++;
-	}
-	return 0;
-}
 
 /* ---- Capture ---- */
 
@@ -239,18 +102,36 @@ static int capture_nested(struct tenon_vcpu *vcpu, struct tenon_vcpu_state *stat
 	return 0;
 }
 
-static int capture_into(struct tenon_vcpu *vcpu, struct tenon_vcpu_state *state, const struct kvm_msr_list *list,
-			uint32_t nested_capacity, struct tenon_error *err)
+static int capture_into(struct tenon_vcpu *vcpu, struct tenon_vcpu_state *state, uint32_t nested_capacity,
+			struct tenon_error *err)
 {
 	int tsc_khz = kcall_ioctl_value(vcpu->fd, KVM_GET_TSC_KHZ, 0);
 	state->tsc_khz = tsc_khz < 0 ? 0 : (uint32_t)tsc_khz;
 
 	int error = capture_registers(vcpu, state, err);
 	if (error >= 0)
-		error = capture_msrs(vcpu, list, state, err);
+		error = msr_state_capture(vcpu, state_msrs(state), &state->msr_count, err);
 	if (error >= 0)
 		error = capture_nested(vcpu, state, nested_capacity, err);
 	return error < 0 ? error : 0;
+}
+
+static uint32_t xsave_size(const struct tenon_vm *vm)
+{
+#ifdef KVM_CAP_XSAVE2
+	int size_bytes = vm_capability(vm, KVM_CAP_XSAVE2);
+	if (size_bytes > (int)XSAVE_BYTES)
+		return (uint32_t)size_bytes;
+#endif
+	return XSAVE_BYTES;
+}
+
+static uint32_t nested_size(const struct tenon_vm *vm)
+{
+	int size_bytes = vm_capability(vm, KVM_CAP_NESTED_STATE);
+	if (size_bytes > 0 && size_bytes < (int)sizeof(struct kvm_nested_state))
+		return sizeof(struct kvm_nested_state);
+	return (uint32_t)size_bytes;
 }
 
 int tenon_vcpu_state_capture(struct tenon_vcpu *vcpu, struct tenon_vcpu_state **out, struct tenon_error *err)
@@ -260,32 +141,27 @@ int tenon_vcpu_state_capture(struct tenon_vcpu *vcpu, struct tenon_vcpu_state **
 		error = vm_require(vcpu->vm, KVM_CAP_XSAVE, "KVM_CAP_XSAVE", "capture a vCPU's state", err);
 	if (!error)
 		error = vm_require(vcpu->vm, KVM_CAP_DEBUGREGS, "KVM_CAP_DEBUGREGS", "capture a vCPU's state", err);
-	struct kvm_msr_list *list = NULL;
+	struct kvm_msr_entry *msrs = NULL;
+	unsigned msr_count = 0;
 	if (!error)
-		error = list_msrs(vcpu, &list, err);
-	if (error)
+		error = msr_state_names(vcpu, &msrs, &msr_count, err);
+	if (!msrs)
 		return error;
 
-	uint32_t xsave_bytes = XSAVE_BYTES;
-#ifdef KVM_CAP_XSAVE2
-	int xsave2_bytes = vm_capability(vcpu->vm, KVM_CAP_XSAVE2);
-	if (xsave2_bytes > (int)XSAVE_BYTES)
-		xsave_bytes = (uint32_t)xsave2_bytes;
-#endif
-	uint32_t nested_capacity = (uint32_t)vm_capability(vcpu->vm, KVM_CAP_NESTED_STATE);
-	if (nested_capacity && nested_capacity < sizeof(struct kvm_nested_state))
-		nested_capacity = sizeof(struct kvm_nested_state);
-
-	size_t msr_bytes = ((size_t)list->nmsrs + unlisted_count()) * sizeof(struct kvm_msr_entry);
-	struct tenon_vcpu_state *state = calloc(1, sizeof(*state) + xsave_bytes + msr_bytes + nested_capacity);
-	if (state) {
-		state->xsave_bytes = xsave_bytes;
-		state->has_xcrs = vm_capability(vcpu->vm, KVM_CAP_XCRS) > 0;
-		error = capture_into(vcpu, state, list, nested_capacity, err);
-	} else {
-		error = tenon_fail(err, -ENOMEM, "vCPU %u: no memory to capture its state", vcpu->index);
+	uint32_t xsave_bytes = xsave_size(vcpu->vm);
+	uint32_t nested_bytes = nested_size(vcpu->vm);
+	size_t msr_bytes = msr_count * sizeof(*msrs);
+	struct tenon_vcpu_state *state = calloc(1, sizeof(*state) + xsave_bytes + msr_bytes + nested_bytes);
+	if (!state) {
+		free(msrs);
+		return tenon_fail(err, -ENOMEM, "vCPU %u: no memory to capture its state", vcpu->index);
 	}
-	free(list);
+	state->xsave_bytes = xsave_bytes;
+	state->msr_count = msr_count;
+	state->has_xcrs = vm_capability(vcpu->vm, KVM_CAP_XCRS) > 0;
+	memcpy(state_msrs(state), msrs, msr_bytes);
+	free(msrs);
+	error = capture_into(vcpu, state, nested_bytes, err);
 	if (error) {
 		free(state);
 		return error;
@@ -353,27 +229,10 @@ static int restore_sregs_and_nested(struct tenon_vcpu *vcpu, const struct tenon_
 	/* A hypervisor's state is accepted only when CR4 or EFER, and on Intel FEAT_CTL, allow one. */
 	for (unsigned i = 0; error >= 0 && i < state->msr_count; i++) {
 		if (state_msrs(state)[i].index == MSR_FEAT_CTL)
-			error = restore_msrs(vcpu, &state_msrs(state)[i], 1, err);
+			error = msr_state_restore(vcpu, &state_msrs(state)[i], 1, TENON_VCPU_RESTORE_RESET, err);
 	}
 	if (error >= 0)
 		error = CALL(vcpu, KVM_SET_NESTED_STATE, state_nested(state), err);
-	return error;
-}
-
-static int restore_all_msrs(struct tenon_vcpu *vcpu, const struct tenon_vcpu_state *state,
-			    enum tenon_vcpu_restore purpose, struct tenon_error *err)
-{
-	const struct kvm_msr_entry *msrs = state_msrs(state);
-	unsigned before_tsc = 0;
-	while (before_tsc < state->msr_count && msrs[before_tsc].index != MSR_TSC)
-		before_tsc++;
-	/* Setting the TSCs of vCPUs one after the other leaves them apart, and a guest's other clocks do not go back either. */
-	if (purpose == TENON_VCPU_RESTORE_MIGRATION || before_tsc == state->msr_count)
-		return restore_msrs(vcpu, msrs, state->msr_count, err);
-
-	int error = restore_msrs(vcpu, msrs, before_tsc, err);
-	if (!error)
-		error = restore_msrs(vcpu, msrs + before_tsc + 1, state->msr_count - before_tsc - 1, err);
 	return error;
 }
 
@@ -395,7 +254,7 @@ static int restore_in_order(struct tenon_vcpu *vcpu, const struct tenon_vcpu_sta
 	if (error >= 0)
 		error = CALL(vcpu, KVM_SET_DEBUGREGS, &state->debugregs, err);
 	if (error >= 0)
-		error = restore_all_msrs(vcpu, state, purpose, err);
+		error = msr_state_restore(vcpu, state_msrs(state), state->msr_count, purpose, err);
 	/* REGS before events: setting them drops a pending exception. */
 	if (error >= 0)
 		error = CALL(vcpu, KVM_SET_REGS, &state->regs, err);

@@ -139,12 +139,27 @@ static int check_memlock(const struct tenon_space *space, uint64_t more_bytes, s
 			  (unsigned long long)(total >> 10));
 }
 
+/* Against those before it, which are known to be sound. */
+static int check_against(const struct tenon_space_region *regions, size_t index, struct tenon_error *err)
+{
+	for (size_t i = 0; i < index; i++) {
+		if (overlaps(&regions[i], &regions[index]))
+			return tenon_fail(err, -EEXIST, "guest memory at 0x%llx: overlaps that at 0x%llx; lay it out without overlap",
+					  (unsigned long long)regions[index].gpa, (unsigned long long)regions[i].gpa);
+	}
+	return 0;
+}
+
 int tenon_space_check(struct tenon_space *space, const struct tenon_space_region *regions, size_t count,
 		      struct tenon_error *err)
 {
 	uint64_t more_bytes = 0;
+	if (count > REGIONS_MAX - space->region_count)
+		return tenon_fail(err, -ENOSPC, "guest memory: more than %d regions; join neighbouring ones", REGIONS_MAX);
 	for (size_t i = 0; i < count; i++) {
 		int code = check_region(space, &regions[i], err);
+		if (code == 0)
+			code = check_against(regions, i, err);
 		if (code == 0 && space->iommufd)
 			code = check_allowed(space->iommufd, &regions[i], err);
 		if (code < 0)

@@ -73,8 +73,8 @@ int assigned_plug(struct assigned *assigned, const struct device_options *option
 {
 	int code;
 	assigned->options = options;
-	assigned->function = (struct pci_function){
-		.config_read = config_read, .config_write = config_write, .context = assigned};
+	assigned->function =
+		(struct pci_function){.config_read = config_read, .config_write = config_write, .context = assigned};
 	int slot = options->slot ? (int)options->slot : pci_bus_free_device(&host->root);
 	if (slot < 0)
 		return tenon_fail(err, -ENOSPC, "%s: no free slot on the guest's root bus; assign fewer devices",

@@ -49,6 +49,11 @@ static void *populate_and_map(void *argument)
 	log_step(started, "populating %llu MiB of guest memory",
 		 (unsigned long long)(dma->memory->options.size_bytes >> 20));
 
+	pthread_mutex_lock(&dma->lock);
+	dma->populated = true;
+	pthread_cond_broadcast(&dma->changed);
+	pthread_mutex_unlock(&dma->lock);
+
 	/* A failure waits for the devices too: theirs, if there is one, says more. */
 	bool open = wait_for_devices(dma);
 	if (code == 0 && open)
@@ -76,10 +81,20 @@ int dma_memory_start(struct dma_memory *dma, struct tenon_error *err)
 	int code = pthread_create(&dma->thread, NULL, populate_and_map, dma);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (code)
-		return tenon_fail(err, -code, "guest memory: cannot start a thread to populate it: %s; raise the limit of processes (ulimit -u)",
+		return tenon_fail(err, -code,
+				  "guest memory: cannot start a thread to populate it: %s; raise the limit of "
+				  "processes (ulimit -u)",
 				  strerror(code));
 	dma->started = true;
 	return 0;
+}
+
+void dma_memory_wait_populated(struct dma_memory *dma)
+{
+	pthread_mutex_lock(&dma->lock);
+	while (!dma->populated)
+		pthread_cond_wait(&dma->changed, &dma->lock);
+	pthread_mutex_unlock(&dma->lock);
 }
 
 int dma_memory_devices_open(struct dma_memory *dma, struct tenon_error *err)

@@ -28,8 +28,9 @@ struct dma_memory {
 	bool started;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	bool devices_open; /* mapping may begin */
-	bool ended;        /* mapped, failed or cancelled */
+	bool populated;    /* or failed, or cancelled */
+	bool devices_open;        /* mapping may begin */
+	bool ended;               /* mapped, failed or cancelled */
 	struct tenon_error error; /* why it failed, once it ended; code 0: it did not */
 	atomic_bool mapped;
 	atomic_bool cancelled;
@@ -37,6 +38,9 @@ struct dma_memory {
 
 /** Starts to populate. memory, space, failed and context are set by the caller. */
 int dma_memory_start(struct dma_memory *dma, struct tenon_error *err);
+
+/** Waits until all memory is populated, or never will be. */
+void dma_memory_wait_populated(struct dma_memory *dma);
 
 /** All devices have joined the space: checks that it can take the memory, and lets the mapping begin. */
 int dma_memory_devices_open(struct dma_memory *dma, struct tenon_error *err);

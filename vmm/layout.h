@@ -12,39 +12,39 @@
 #define LAYOUT_H
 
 /* First megabyte */
-#define LAYOUT_GDT 0x500u             /* boot-time descriptor table */
-#define LAYOUT_PVH_INFO 0x6000u       /* hvm_start_info, its modules and memory map: one page */
-#define LAYOUT_BOOT_PARAMS 0x7000u    /* Linux boot_params ("zero page"): one page */
-#define LAYOUT_PAGE_TABLES 0x9000u    /* identity map of the first 4 GiB: 6 pages */
-#define LAYOUT_CMDLINE 0x20000u       /* kernel command line */
+#define LAYOUT_GDT           0x500u   /* boot-time descriptor table */
+#define LAYOUT_PVH_INFO      0x6000u  /* hvm_start_info, its modules and memory map: one page */
+#define LAYOUT_BOOT_PARAMS   0x7000u  /* Linux boot_params ("zero page"): one page */
+#define LAYOUT_PAGE_TABLES   0x9000u  /* identity map of the first 4 GiB: 6 pages */
+#define LAYOUT_CMDLINE       0x20000u /* kernel command line */
 #define LAYOUT_CMDLINE_BYTES 0x10000u
-#define LAYOUT_LOW_RAM_END 0x9fc00u   /* usable RAM below the hole of the first megabyte ends here */
-#define LAYOUT_ACPI 0xe0000u          /* RSDP first (a firmware's search range), all other tables after it */
-#define LAYOUT_ACPI_BYTES 0x20000u
-#define LAYOUT_HIGH_RAM 0x100000u
+#define LAYOUT_LOW_RAM_END   0x9fc00u /* usable RAM below the hole of the first megabyte ends here */
+#define LAYOUT_ACPI          0xe0000u /* RSDP first (a firmware's search range), all other tables after it */
+#define LAYOUT_ACPI_BYTES    0x20000u
+#define LAYOUT_HIGH_RAM      0x100000u
 
 /* Below 4 GiB */
-#define LAYOUT_PCI32 0xc0000000u
-#define LAYOUT_PCI32_BYTES 0x20000000u
-#define LAYOUT_ECAM 0xe0000000u
-#define LAYOUT_ECAM_BUS_BYTES 0x100000u
-#define LAYOUT_IOAPIC 0xfec00000u
-#define LAYOUT_LAPIC 0xfee00000u
+#define LAYOUT_PCI32            0xc0000000u
+#define LAYOUT_PCI32_BYTES      0x20000000u
+#define LAYOUT_ECAM             0xe0000000u
+#define LAYOUT_ECAM_BUS_BYTES   0x100000u
+#define LAYOUT_IOAPIC           0xfec00000u
+#define LAYOUT_LAPIC            0xfee00000u
 #define LAYOUT_KVM_IDENTITY_MAP 0xfeffc000u /* Intel's real-mode helpers: 1 page, then the 3 pages of the TSS */
-#define LAYOUT_KVM_TSS 0xfeffd000u
-#define LAYOUT_RAM_ABOVE_4G 0x100000000ull
+#define LAYOUT_KVM_TSS          0xfeffd000u
+#define LAYOUT_RAM_ABOVE_4G     0x100000000ull
 
 /* Ports */
-#define LAYOUT_SERIAL_PORT 0x3f8u
-#define LAYOUT_SERIAL_GSI 4u
-#define LAYOUT_EXIT_PORT 0x500u          /* 4 bytes: a write of any size ends the VM with that status (low 8 bits) */
+#define LAYOUT_SERIAL_PORT        0x3f8u
+#define LAYOUT_SERIAL_GSI         4u
+#define LAYOUT_EXIT_PORT          0x500u /* 4 bytes: a write of any size ends the VM with that status (low 8 bits) */
 #define LAYOUT_SLEEP_CONTROL_PORT 0x600u /* FADT SLEEP_CONTROL_REG: 1 byte */
-#define LAYOUT_SLEEP_STATUS_PORT 0x601u  /* FADT SLEEP_STATUS_REG: 1 byte */
-#define LAYOUT_RESET_PORT 0x602u         /* FADT RESET_REG: 1 byte */
-#define LAYOUT_RESET_VALUE 0x01u
-#define LAYOUT_SLEEP_TYPE_S5 5u
-#define LAYOUT_PCI_IO 0x1000u            /* I/O window of the host bridge */
-#define LAYOUT_PCI_IO_BYTES 0xf000u
+#define LAYOUT_SLEEP_STATUS_PORT  0x601u /* FADT SLEEP_STATUS_REG: 1 byte */
+#define LAYOUT_RESET_PORT         0x602u /* FADT RESET_REG: 1 byte */
+#define LAYOUT_RESET_VALUE        0x01u
+#define LAYOUT_SLEEP_TYPE_S5      5u
+#define LAYOUT_PCI_IO             0x1000u /* I/O window of the host bridge */
+#define LAYOUT_PCI_IO_BYTES       0xf000u
 
 /* IOAPIC pins (GSIs) of INTA-INTD of root bus devices: device d, pin p uses LAYOUT_INTX_GSI + (d + p) % 4 */
 #define LAYOUT_INTX_GSI 16u

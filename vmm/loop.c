@@ -59,7 +59,8 @@ static int open_loop(struct loop *loop, struct tenon_error *err)
 	loop->epoll = epoll_create1(EPOLL_CLOEXEC);
 	loop->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (loop->epoll < 0 || loop->signals < 0)
-		return tenon_fail(err, -errno, "event loop: %s; raise the limit of open files (ulimit -n)", strerror(errno));
+		return tenon_fail(err, -errno, "event loop: %s; raise the limit of open files (ulimit -n)",
+				  strerror(errno));
 	int code = watch(loop, loop->signals, SOURCE_SIGNAL, err);
 	if (code == 0)
 		code = watch(loop, machine->wake_fd, SOURCE_WAKE, err);
@@ -84,7 +85,8 @@ static void print_stats(const struct machine *machine)
 	uint64_t total = stats.port_reads + stats.port_writes + stats.memory_reads + stats.memory_writes + stats.kicks +
 			 stats.halts + stats.dirty_ring_full + stats.other;
 	fprintf(stderr,
-		"stats: port-reads=%llu port-writes=%llu memory-reads=%llu memory-writes=%llu kicks=%llu other=%llu total=%llu\n",
+		"stats: port-reads=%llu port-writes=%llu memory-reads=%llu memory-writes=%llu kicks=%llu other=%llu "
+		"total=%llu\n",
 		(unsigned long long)stats.port_reads, (unsigned long long)stats.port_writes,
 		(unsigned long long)stats.memory_reads, (unsigned long long)stats.memory_writes,
 		(unsigned long long)stats.kicks,
@@ -168,7 +170,8 @@ static void on_device(struct loop *loop, unsigned index)
 		case TENON_DEVICE_EVENT_NONE:
 			return;
 		case TENON_DEVICE_EVENT_ERROR:
-			log_warning("%s: the host saw an uncorrectable error of this device; the VM ends, see the host's kernel log",
+			log_warning("%s: the host saw an uncorrectable error of this device; the VM ends, see the "
+				    "host's kernel log",
 				    name);
 			end(loop, RUN_FAILED);
 			break;

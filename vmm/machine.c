@@ -14,6 +14,12 @@
 #include "machine.h"
 #include "machine_boot.h"
 
+/*
+ * Up to this size guest memory is populated before the kernel is loaded: that takes less time than the devices' reset, and the
+ * guest then boots on huge pages instead of faulting small ones in. Larger guests do not wait.
+ */
+#define SMALL_GUEST_BYTES (1ull << 30)
+
 /* The first request wins. What it carries is stored before the loop is woken, and only read after that. */
 static void request_stop(struct machine *machine, enum machine_stop stop, unsigned status, const char *message)
 {
@@ -96,8 +102,10 @@ static int create_serial(struct machine *machine, struct tenon_error *err)
 		return code;
 	machine->serial_irq = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (machine->serial_irq < 0)
-		return tenon_fail(err, -errno, "serial port: cannot make its interrupt: %s; raise the limit of open files (ulimit -n)",
-				  strerror(errno));
+		return tenon_fail(
+			err, -errno,
+			"serial port: cannot make its interrupt: %s; raise the limit of open files (ulimit -n)",
+			strerror(errno));
 	code = tenon_vm_irqfd_attach(machine->vm, LAYOUT_SERIAL_GSI, machine->serial_irq, -1, err);
 	if (code == 0)
 		code = serial_create(machine->chardev, machine->serial_irq, &machine->serial, err);
@@ -116,8 +124,9 @@ static int create_memory(struct machine *machine, struct tenon_error *err)
 	uint64_t needed = loader_memory_needed(&machine->files);
 	if (machine->options->memory.size_bytes < needed)
 		return tenon_fail(err, -EINVAL, "--memory: %llu MiB is too little for %s%s%s; give at least %lluM",
-				  (unsigned long long)(machine->options->memory.size_bytes >> 20), machine->options->kernel,
-				  machine->options->initrd ? " with " : "", machine->options->initrd ? machine->options->initrd : "",
+				  (unsigned long long)(machine->options->memory.size_bytes >> 20),
+				  machine->options->kernel, machine->options->initrd ? " with " : "",
+				  machine->options->initrd ? machine->options->initrd : "",
 				  (unsigned long long)((needed + (1 << 20) - 1) >> 20));
 	int code = memory_create(&machine->options->memory, &machine->memory, err);
 	for (unsigned i = 0; code == 0 && i < machine->memory.part_count; i++) {
@@ -201,6 +210,8 @@ static int open_and_load(struct machine *machine, struct loader_entry *entry, st
 {
 	if (machine->options->device_count == 0) {
 		int code = create_vcpus(machine, err);
+		if (code == 0 && machine->options->memory.prefault)
+			code = memory_populate(&machine->memory, 0, NULL, err);
 		return code < 0 ? code : machine_load(machine, entry, err);
 	}
 	struct opener opener = {.machine = machine};
@@ -212,6 +223,8 @@ static int open_and_load(struct machine *machine, struct loader_entry *entry, st
 	if (!threaded)
 		open_devices(&opener);
 	code = create_vcpus(machine, err);
+	if (machine->options->memory.size_bytes <= SMALL_GUEST_BYTES)
+		dma_memory_wait_populated(&machine->dma);
 	if (code == 0)
 		code = machine_load(machine, entry, err);
 	if (threaded)
@@ -227,10 +240,8 @@ static int open_and_load(struct machine *machine, struct loader_entry *entry, st
 static int wait_for_memory(struct machine *machine, struct tenon_error *err)
 {
 	const struct run_options *options = machine->options;
-	if (!options->memory.prefault && !options->dry_run)
+	if (options->device_count == 0 || (!options->memory.prefault && !options->dry_run))
 		return 0;
-	if (options->device_count == 0)
-		return options->memory.prefault ? memory_populate(&machine->memory, 0, NULL, err) : 0;
 	if (dma_memory_wait(&machine->dma))
 		return 0;
 	*err = machine->dma.error;
@@ -369,8 +380,8 @@ int machine_reset(struct machine *machine, struct tenon_error *err)
 	reset_devices(machine);
 	int code = tenon_vm_irqchip_reset(machine->vm, err);
 	for (unsigned i = 0; code == 0 && i < machine->options->cpus; i++)
-		code = tenon_vcpu_state_restore(machine->vcpus[i].vcpu, machine->vcpus[i].power_on, TENON_VCPU_RESTORE_RESET,
-						err);
+		code = tenon_vcpu_state_restore(machine->vcpus[i].vcpu, machine->vcpus[i].power_on,
+						TENON_VCPU_RESTORE_RESET, err);
 	if (code == 0)
 		code = machine_configure(machine, err);
 	if (code == 0)

@@ -32,7 +32,7 @@ enum machine_stop {
 	MACHINE_RUNNING,
 	MACHINE_POWER_OFF,
 	MACHINE_RESET,
-	MACHINE_EXIT,         /* the exit device was written */
+	MACHINE_EXIT, /* the exit device was written */
 	MACHINE_TRIPLE_FAULT,
 	MACHINE_FAILED,
 };

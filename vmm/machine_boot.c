@@ -67,10 +67,11 @@ unsigned machine_ranges(const struct machine *machine, struct loader_range range
 	uint64_t low_end = memory->parts[0].gpa + memory->parts[0].size_bytes;
 	unsigned count = 0;
 	ranges[count++] = (struct loader_range){0, LAYOUT_LOW_RAM_END, RANGE_RAM};
-	ranges[count++] = (struct loader_range){LAYOUT_LOW_RAM_END, LAYOUT_HIGH_RAM - LAYOUT_LOW_RAM_END, RANGE_RESERVED};
+	ranges[count++] =
+		(struct loader_range){LAYOUT_LOW_RAM_END, LAYOUT_HIGH_RAM - LAYOUT_LOW_RAM_END, RANGE_RESERVED};
 	ranges[count++] = (struct loader_range){LAYOUT_HIGH_RAM, low_end - LAYOUT_HIGH_RAM, RANGE_RAM};
-	ranges[count++] = (struct loader_range){
-		LAYOUT_ECAM, (uint64_t)machine->pci.bus_count * LAYOUT_ECAM_BUS_BYTES, RANGE_RESERVED};
+	ranges[count++] = (struct loader_range){LAYOUT_ECAM, (uint64_t)machine->pci.bus_count * LAYOUT_ECAM_BUS_BYTES,
+						RANGE_RESERVED};
 	if (memory->part_count > 1)
 		ranges[count++] = (struct loader_range){memory->parts[1].gpa, memory->parts[1].size_bytes, RANGE_RAM};
 	return count;

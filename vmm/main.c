@@ -42,6 +42,10 @@ static int run(int argc, char **argv)
 		log_error(&error);
 		return RUN_USAGE;
 	}
+	if (options.help) {
+		options_finish(&options);
+		return 0;
+	}
 	log_set_quiet(options.quiet);
 	loop_block_signals();
 

@@ -10,17 +10,17 @@
 #include "cpu/cpu.h"
 #include "options.h"
 
-enum { KEY_DRY_RUN = 256, KEY_JSON, KEY_STATS, KEY_EXIT_DEVICE, KEY_NO_REBOOT, KEY_SERIAL, KEY_IOMMUFD };
+enum { KEY_DRY_RUN = 256, KEY_JSON, KEY_STATS, KEY_EXIT_DEVICE, KEY_NO_REBOOT, KEY_SERIAL, KEY_IOMMUFD, KEY_HELP };
 
 static const struct argp_option argp_options[] = {
 	{"kernel", 'k', "FILE", 0, "Kernel: a bzImage, or an ELF vmlinux with a PVH entry", 0},
 	{"initrd", 'i', "FILE", 0, "Initial RAM disk", 0},
 	{"append", 'a', "TEXT", 0, "Kernel command line", 0},
-	{"memory", 'm', "SIZE[,hugepages=2M|1G][,prefault]", 0, "Guest memory, e.g. 512M or 6G (default 256M)", 0},
+	{"memory", 'm', "SIZE[,OPTION]", 0, "Guest memory, e.g. 512M or 6G (default 256M). Options: hugepages=2M|1G, prefault", 0},
 	{"cpus", 'c', "N", 0, "Virtual CPUs, 1 to 64 (default 1)", 0},
-	{"device", 'd', "ADDRESS[,slot=N][,root-port]", 0,
-	 "Assign a host PCI device that is bound to vfio-pci: 0000:3b:00.0, /dev/vfio/devices/vfio3, or fd=N for an open one. "
-	 "May be given many times",
+	{"device", 'd', "ADDRESS[,OPTION]", 0,
+	 "Assign a host PCI device that is bound to vfio-pci: 0000:3b:00.0, /dev/vfio/devices/vfio3, or fd=N for an "
+	 "open one. May be given many times. Options: slot=N, root-port",
 	 0},
 	{"iommufd", KEY_IOMMUFD, "FD", 0, "Use this open /dev/iommu", 0},
 	{"serial", KEY_SERIAL, "WHERE", 0,
@@ -32,14 +32,16 @@ static const struct argp_option argp_options[] = {
 	{"json", KEY_JSON, NULL, 0, "With --dry-run: print the plan as JSON", 0},
 	{"stats", KEY_STATS, NULL, 0, "Count VM exits by kind: printed at the end and at SIGUSR1", 0},
 	{"quiet", 'q', NULL, 0, "Print only errors and warnings", 0},
+	{"help", KEY_HELP, NULL, 0, "Print this", 0},
 	{0},
 };
 
-static const char argp_doc[] =
-	"Boots a kernel in a microVM, with host PCI devices assigned to it.\v"
-	"Exit status: 0 the guest powered off; the guest's own status with --exit-device; 1 something could not be set up; "
-	"2 wrong usage; 3 the guest reset itself under --no-reboot; 4 the guest crashed (triple fault); 5 the VM or a device "
-	"failed; 130 ended by Ctrl-C or Ctrl-A X; 143 by SIGTERM.";
+static const char argp_doc[] = "Boots a kernel in a microVM, with host PCI devices assigned to it.\v"
+			       "Exit status: 0 the guest powered off; the guest's own status with --exit-device; 1 "
+			       "something could not be set up; "
+			       "2 wrong usage; 3 the guest reset itself under --no-reboot; 4 the guest crashed (triple "
+			       "fault); 5 the VM or a device "
+			       "failed; 130 ended by Ctrl-C or Ctrl-A X; 143 by SIGTERM.";
 
 struct parser {
 	struct run_options *options;
@@ -66,19 +68,26 @@ static int parse_device_option(const char *option, struct device_options *device
 	}
 	if (strncmp(option, "slot=", 5) == 0)
 		return parse_number("--device: slot", option + 5, 1, 31, &device->slot, err);
-	return tenon_fail(err, -EINVAL, "--device %s: unknown option %s; slot=N and root-port are known", device->address,
-			  option);
+	return tenon_fail(err, -EINVAL, "--device %s: unknown option %s; slot=N and root-port are known",
+			  device->address, option);
 }
 
-/* "3b:00.0" is "0000:3b:00.0", so that the same device given in two spellings is seen to be the same. */
-static int add_domain(struct device_options *device, struct tenon_error *err)
+/* One spelling for each device, so that one given in two is seen to be the same. */
+static int spell_canonically(struct device_options *device, struct tenon_error *err)
 {
-	unsigned bus, slot, function;
-	char rest;
-	if (sscanf(device->address, "%2x:%2x.%1x%c", &bus, &slot, &function, &rest) != 3)
+	unsigned domain = 0, bus, slot, function;
+	char rest, *full = NULL;
+	int length = 0;
+	if (!device->fd && strspn(device->address, "0123456789abcdefABCDEF:.") != strlen(device->address))
+		return 0; /* a path, or something that the library will refuse in words */
+	if (device->fd)
+		length = asprintf(&full, "fd=%d", device->fd);
+	else if (sscanf(device->address, "%4x:%2x:%2x.%1x%c", &domain, &bus, &slot, &function, &rest) == 4 ||
+		 (domain = 0, sscanf(device->address, "%2x:%2x.%1x%c", &bus, &slot, &function, &rest) == 3))
+		length = asprintf(&full, "%04x:%02x:%02x.%x", domain, bus, slot, function);
+	else
 		return 0;
-	char *full = NULL;
-	if (asprintf(&full, "0000:%02x:%02x.%x", bus, slot, function) < 0)
+	if (length < 0)
 		return tenon_fail(err, -ENOMEM, "--device: out of memory; free some memory");
 	free(device->address);
 	device->address = full;
@@ -90,20 +99,20 @@ int options_parse_device(const char *text, struct device_options *device, struct
 	*device = (struct device_options){.address = strdup(text)};
 	if (!device->address)
 		return tenon_fail(err, -ENOMEM, "--device: out of memory; free some memory");
-	char *save = NULL;
-	const char *address = strtok_r(device->address, ",", &save);
+	char *rest = device->address;
+	const char *address = strsep(&rest, ",");
 	int code = 0;
-	if (!address)
+	if (!*address)
 		code = tenon_fail(err, -EINVAL, "--device: no address; give one such as 0000:3b:00.0");
 	if (code == 0 && strncmp(address, "fd=", 3) == 0) {
 		unsigned fd = 0;
 		code = parse_number("--device: fd", address + 3, 3, INT_MAX, &fd, err);
 		device->fd = (int)fd;
 	}
-	for (const char *option; code == 0 && (option = strtok_r(NULL, ",", &save));)
+	for (const char *option; code == 0 && (option = strsep(&rest, ","));)
 		code = parse_device_option(option, device, err);
 	if (code == 0)
-		code = add_domain(device, err);
+		code = spell_canonically(device, err);
 	if (code < 0) {
 		free(device->address);
 		device->address = NULL;
@@ -114,7 +123,8 @@ int options_parse_device(const char *text, struct device_options *device, struct
 static int add_device(struct run_options *options, const char *text, struct tenon_error *err)
 {
 	if (options->device_count == OPTIONS_DEVICES_MAX)
-		return tenon_fail(err, -ENOSPC, "--device %s: more than %d devices; assign fewer", text, OPTIONS_DEVICES_MAX);
+		return tenon_fail(err, -ENOSPC, "--device %s: more than %d devices; assign fewer", text,
+				  OPTIONS_DEVICES_MAX);
 	int code = options_parse_device(text, &options->devices[options->device_count], err);
 	if (code == 0)
 		options->device_count++;
@@ -172,13 +182,17 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 		options->stats = true;
 		break;
 	case ARGP_KEY_ARG:
-		code = tenon_fail(parser->err, -EINVAL, "%s: unexpected argument; options begin with --, see tenon run --help",
-				  text);
+		code = tenon_fail(parser->err, -EINVAL,
+				  "%s: unexpected argument; options begin with --, see tenon run --help", text);
+		break;
+	case KEY_HELP:
+		options->help = true;
 		break;
 	case ARGP_KEY_ERROR:
 		/* argp's own findings come without words under ARGP_NO_ERRS; ours bring theirs. */
 		if (parser->err->code == 0)
-			tenon_fail(parser->err, -EINVAL, "%s: unknown option, or its value is missing; see tenon run --help",
+			tenon_fail(parser->err, -EINVAL,
+				   "%s: unknown option, or its value is missing; see tenon run --help",
 				   state->argv[state->next - 1]);
 		return 0;
 	default:
@@ -197,10 +211,12 @@ static int check(const struct run_options *options, struct tenon_error *err)
 		for (unsigned j = 0; j < i; j++) {
 			const struct device_options *a = &options->devices[i], *b = &options->devices[j];
 			if (strcmp(a->address, b->address) == 0)
-				return tenon_fail(err, -EINVAL, "--device %s: given twice; a device is assigned once", a->address);
+				return tenon_fail(err, -EINVAL, "--device %s: given twice; a device is assigned once",
+						  a->address);
 			if (a->slot && a->slot == b->slot)
-				return tenon_fail(err, -EINVAL, "--device %s: slot %u is taken by %s; choose another slot=", a->address,
-						  a->slot, b->address);
+				return tenon_fail(err, -EINVAL,
+						  "--device %s: slot %u is taken by %s; choose another slot=",
+						  a->address, a->slot, b->address);
 		}
 	}
 	return 0;
@@ -213,8 +229,11 @@ int options_parse(int argc, char **argv, struct run_options *options, struct ten
 	options->memory.size_bytes = 256ull << 20;
 	struct parser parser = {.options = options, .err = err};
 	err->code = 0;
-	error_t code = argp_parse(&argp, argc, argv, ARGP_NO_ERRS, NULL, &parser); /* one line per error, ours */
-	if (code == 0)
+	/* Without its own errors, because ours take one line each; argp then prints no help by itself either. */
+	error_t code = argp_parse(&argp, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP, NULL, &parser);
+	if (code == 0 && options->help)
+		argp_help(&argp, stdout, ARGP_HELP_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC, argv[0]);
+	else if (code == 0)
 		code = -check(options, err);
 	if (code)
 		options_finish(options);

@@ -13,10 +13,10 @@
 
 /* --device ADDRESS[,slot=N][,root-port][,fd=N] */
 struct device_options {
-	char *address;   /* owned */
-	unsigned slot;   /* 1-31; 0: the next free one */
-	bool root_port;  /* behind a root port of its own */
-	int fd;          /* an open VFIO device that the caller passed; 0: none */
+	char *address;  /* owned */
+	unsigned slot;  /* 1-31; 0: the next free one */
+	bool root_port; /* behind a root port of its own */
+	int fd;         /* an open VFIO device that the caller passed; 0: none */
 };
 
 struct run_options {
@@ -26,11 +26,12 @@ struct run_options {
 	struct device_options devices[OPTIONS_DEVICES_MAX];
 	unsigned device_count;
 	int iommufd; /* an open /dev/iommu that the caller passed; 0: none */
-	bool exit_device, no_reboot, stats, dry_run, json, quiet;
+	bool exit_device, no_reboot, stats, dry_run, json, quiet, help;
 };
 
 /**
- * Parses argv (argv[0] is "tenon run" for messages). --help prints and ends the process, as argp does.
+ * Parses argv (argv[0] is "tenon run" for messages). --help is printed here; the
+ * caller then has nothing more to do.
  *
  * @param options  finished by options_finish; nothing to finish after a failure
  * @param err      required

@@ -33,7 +33,8 @@ static json_object *memory_map(const struct machine *machine)
 	const struct placement *placement = &machine->placement;
 	add_range(map, "RAM", memory->parts[0].gpa, memory->parts[0].size_bytes);
 	add_range(map, "32-bit PCI window", placement->memory32.first, placement->memory32.size_bytes);
-	add_range(map, "PCIe configuration (ECAM)", LAYOUT_ECAM, (uint64_t)machine->pci.bus_count * LAYOUT_ECAM_BUS_BYTES);
+	add_range(map, "PCIe configuration (ECAM)", LAYOUT_ECAM,
+		  (uint64_t)machine->pci.bus_count * LAYOUT_ECAM_BUS_BYTES);
 	add_range(map, "IOAPIC", LAYOUT_IOAPIC, 0x1000);
 	add_range(map, "LAPIC and interrupt messages", LAYOUT_LAPIC, 0x100000);
 	if (memory->part_count > 1)
@@ -52,9 +53,9 @@ static json_object *bars(const struct tenon_device_info *info, const uint64_t *a
 		json_object *one = json_object_new_object();
 		json_object_object_add(one, "bar", json_object_new_int((int)i));
 		json_object_object_add(one, "kind",
-				       json_object_new_string(bar->io	    ? "I/O" :
-							      bar->is_64bit ? "64-bit memory" :
-									      "32-bit memory"));
+				       json_object_new_string(bar->io         ? "I/O"
+							      : bar->is_64bit ? "64-bit memory"
+									      : "32-bit memory"));
 		json_object_object_add(one, "prefetchable", json_object_new_boolean(bar->prefetchable));
 		json_object_object_add(one, "address", address(addresses[i]));
 		json_object_object_add(one, "bytes", json_object_new_uint64(bar->size_bytes));
@@ -79,9 +80,9 @@ static json_object *device(const struct assigned *assigned, const struct placeme
 	snprintf(text, sizeof(text), assigned->port ? "root port 00:%02x.0" : "00:%02x.0", assigned->slot);
 	json_object_object_add(one, "slot", json_object_new_string(text));
 	json_object_object_add(one, "reset",
-			       json_object_new_string(info->reset == TENON_RESET_FUNCTION ?
-							      "function reset by the kernel, at open and at VM reset" :
-							      "none: the kernel cannot reset it alone"));
+			       json_object_new_string(info->reset == TENON_RESET_FUNCTION
+							      ? "function reset by the kernel, at open and at VM reset"
+							      : "none: the kernel cannot reset it alone"));
 	json_object *interrupts = json_object_new_object();
 	json_object_object_add(interrupts, "msix", json_object_new_int((int)info->msix_vectors));
 	json_object_object_add(interrupts, "msi", json_object_new_int((int)info->msi_vectors));
@@ -114,7 +115,8 @@ static json_object *describe(const struct machine *machine)
 int plan_print_json(const struct machine *machine, struct tenon_error *err)
 {
 	json_object *plan = describe(machine);
-	const char *text = json_object_to_json_string_ext(plan, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
+	const char *text =
+		json_object_to_json_string_ext(plan, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
 	if (text)
 		puts(text);
 	json_object_put(plan);
@@ -142,8 +144,8 @@ static void print_device(json_object *one)
 	printf("  IOMMU group  %s\n", string_of(one, "iommu_group"));
 	printf("  guest slot   %s\n", string_of(one, "slot"));
 	printf("  reset        %s\n", string_of(one, "reset"));
-	printf("  interrupts   MSI-X %s, MSI %s, INTx %s\n", string_of(interrupts, "msix"), string_of(interrupts, "msi"),
-	       string_of(interrupts, "intx"));
+	printf("  interrupts   MSI-X %s, MSI %s, INTx %s\n", string_of(interrupts, "msix"),
+	       string_of(interrupts, "msi"), string_of(interrupts, "intx"));
 	if (json_object_get_boolean(json_object_object_get(one, "sriov_hidden")))
 		printf("  SR-IOV       hidden from the guest\n");
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
@@ -158,7 +160,8 @@ static void print_device(json_object *one)
 void plan_print_text(const struct machine *machine)
 {
 	json_object *plan = describe(machine);
-	json_object *map = json_object_object_get(plan, "memory_map"), *devices = json_object_object_get(plan, "devices");
+	json_object *map = json_object_object_get(plan, "memory_map"),
+		    *devices = json_object_object_get(plan, "devices");
 	printf("kernel         %s\n", string_of(plan, "kernel"));
 	printf("initrd         %s\n", string_of(plan, "initrd"));
 	printf("command line   %s\n", string_of(plan, "command_line"));
@@ -168,7 +171,8 @@ void plan_print_text(const struct machine *machine)
 	printf("memory map\n");
 	for (size_t i = 0; i < json_object_array_length(map); i++) {
 		json_object *range = json_object_array_get_idx(map, i);
-		printf("  %14s - %-14s %s\n", string_of(range, "first"), string_of(range, "last"), string_of(range, "what"));
+		printf("  %14s - %-14s %s\n", string_of(range, "first"), string_of(range, "last"),
+		       string_of(range, "what"));
 	}
 	for (size_t i = 0; i < json_object_array_length(devices); i++)
 		print_device(json_object_array_get_idx(devices, i));

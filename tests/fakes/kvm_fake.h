@@ -108,7 +108,8 @@ uint64_t fakekvm_msr(unsigned index, uint32_t msr);
 void fakekvm_set_msr(unsigned index, uint32_t msr, uint64_t value);
 struct kvm_regs *fakekvm_regs(unsigned index);
 struct kvm_sregs *fakekvm_sregs(unsigned index);
-uint32_t fakekvm_mp_state(unsigned index);
+/** Whether the LAPIC's timer counts deadlines; a LAPIC whose timer does not takes no deadline. */
+void fakekvm_set_deadline_mode(unsigned index, bool on);
 /** Makes the vCPU a hypervisor's: it refuses control registers until it is taken out of nested virtualization. */
 void fakekvm_enter_nested(unsigned index);
 bool fakekvm_is_nested(unsigned index);

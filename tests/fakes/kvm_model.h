@@ -16,6 +16,7 @@
 #define MODEL_SCRIPT     64
 #define MODEL_RUN_BYTES  12288u
 #define MODEL_PORT_DATA  4096u /* where in the mapping port data lies */
+#define MODEL_LVT_TIMER  0x320 /* place in the LAPIC's registers; not 0: deadline mode */
 #define MODEL_MAPPINGS   32
 #define MODEL_NESTED_MAX 4224
 
@@ -49,7 +50,7 @@ struct model_vcpu {
 	struct kvm_lapic_state lapic;
 	struct kvm_vcpu_events events;
 	struct kvm_mp_state mp_state;
-	struct kvm_xsave xsave;
+	uint8_t xsave[4096];
 	uint64_t msrs[MODEL_MSRS]; /* by place in model.msrs */
 	int tsc_khz;
 	bool nested;

@@ -162,7 +162,8 @@ void fakekvm_script(unsigned index, const struct fakekvm_exit *exits, unsigned c
 	pthread_mutex_lock(&model.lock);
 	struct model_vcpu *vcpu = &model.vcpus[index];
 	cr_assert_leq(vcpu->script_end + count, MODEL_SCRIPT);
-	memcpy(&vcpu->script[vcpu->script_end], exits, count * sizeof(*exits));
+	for (unsigned i = 0; i < count; i++)
+		vcpu->script[vcpu->script_end + i] = exits[i];
 	vcpu->script_end += count;
 	pthread_cond_broadcast(&model.changed);
 	pthread_mutex_unlock(&model.lock);
@@ -249,8 +250,7 @@ static int set_msrs(struct model_vcpu *vcpu, const struct kvm_msrs *msrs)
 		uint64_t *place = msr ? &vcpu->msrs[msr - model.msrs] : NULL;
 		if (!msr || !msr->writable)
 			return (int)i;
-		/* The deadline counts only in a LAPIC whose timer is in deadline mode, which the tests mark so. */
-		if (msr->index == 0x6e0 && msrs->entries[i].data && !vcpu->lapic.regs[0x320])
+		if (msr->index == 0x6e0 && msrs->entries[i].data && !vcpu->lapic.regs[MODEL_LVT_TIMER])
 			continue;
 		*place = msrs->entries[i].data;
 	}
@@ -389,9 +389,9 @@ struct kvm_sregs *fakekvm_sregs(unsigned index)
 	return &model.vcpus[index].sregs;
 }
 
-uint32_t fakekvm_mp_state(unsigned index)
+void fakekvm_set_deadline_mode(unsigned index, bool on)
 {
-	return model.vcpus[index].mp_state.mp_state;
+	model.vcpus[index].lapic.regs[MODEL_LVT_TIMER] = on;
 }
 
 void fakekvm_enter_nested(unsigned index)

@@ -134,7 +134,8 @@ static size_t region_capabilities(const struct fake_device *device, unsigned ind
 		memcpy(out, &unknown, sizeof(unknown));
 		at = 16;
 
-		struct vfio_region_info_cap_sparse_mmap head = {.header = {.id = VFIO_REGION_INFO_CAP_SPARSE_MMAP, .version = 1}};
+		struct vfio_region_info_cap_sparse_mmap head = {
+			.header = {.id = VFIO_REGION_INFO_CAP_SPARSE_MMAP, .version = 1}};
 		while (head.nr_areas < 4 && bar.sparse[head.nr_areas].size_bytes)
 			head.nr_areas++;
 		last = (struct vfio_info_cap_header *)(out + at);
@@ -244,7 +245,8 @@ static bool in_table(const struct fake_device *device, unsigned index, uint64_t 
 	return (table & PCI_MSIX_TABLE_BIR) == index && at >= first && at < first + vectors * PCI_MSIX_ENTRY_SIZE;
 }
 
-static ssize_t bar_access(struct fake_device *device, unsigned index, uint8_t *data, size_t size, uint64_t at, bool write)
+static ssize_t bar_access(struct fake_device *device, unsigned index, uint8_t *data, size_t size, uint64_t at,
+			  bool write)
 {
 	struct fake_bar *bar = &device->bars[index];
 	if (!bar->size_bytes || at >= bar->size_bytes)

@@ -16,7 +16,8 @@
 #define CAPABILITIES_MAX 48
 #define EXTENDED_MAX     960
 
-static void set_perms(struct fake_device *device, unsigned offset, unsigned size_bytes, uint32_t virt, uint32_t permitted)
+static void set_perms(struct fake_device *device, unsigned offset, unsigned size_bytes, uint32_t virt,
+		      uint32_t permitted)
 {
 	for (unsigned i = 0; i < size_bytes; i++) {
 		device->virt[offset + i] = (uint8_t)(virt >> (8 * i));
@@ -66,6 +67,7 @@ static unsigned capability_length(const struct fake_device *device, unsigned at,
 	switch (id) {
 	case PCI_CAP_ID_PM:
 	case PCI_CAP_ID_VPD:
+	case PCI_CAP_ID_PCIX:
 		return 8;
 	case PCI_CAP_ID_MSI:
 		return msi_length(fake_config_get(device, at + PCI_MSI_FLAGS, 2));
@@ -92,11 +94,18 @@ static void capability_perms(struct fake_device *device, unsigned at, uint8_t id
 			  ~(uint32_t)(PCI_PM_CTRL_PME_ENABLE | PCI_PM_CTRL_PME_STATUS | PCI_PM_CTRL_STATE_MASK));
 		device->vconfig[at + PCI_PM_PMC + 1] &= 0x07;
 		break;
+	case PCI_CAP_ID_VPD: /* the kernel runs each access through pci_read_vpd() and pci_write_vpd() */
+		set_perms(device, at + PCI_VPD_ADDR, 2, 0, ~0u);
+		set_perms(device, at + PCI_VPD_DATA, 4, 0, ~0u);
+		break;
 	case PCI_CAP_ID_MSI:
 		msi_perms(device, at);
 		break;
 	case PCI_CAP_ID_VNDR:
 		memset(device->permitted + at + 2, 0xff, device->config[at + 2] - 2u);
+		break;
+	case PCI_CAP_ID_PCIX:
+		set_perms(device, at + PCI_X_CMD, 2, 0, ~0u);
 		break;
 	case PCI_CAP_ID_EXP:
 		set_perms(device, at + PCI_EXP_DEVCTL, 2,

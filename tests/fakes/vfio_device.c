@@ -130,7 +130,8 @@ void fake_bar_memory(struct fake_device *device, unsigned bar, uint64_t size_byt
 	device->bars[bar].is_64bit = is_64bit;
 	device->bars[bar].prefetchable = prefetchable;
 	/* Where the host put it: the guest never learns. */
-	uint32_t flags = (is_64bit ? PCI_BASE_ADDRESS_MEM_TYPE_64 : 0) | (prefetchable ? PCI_BASE_ADDRESS_MEM_PREFETCH : 0);
+	uint32_t flags =
+		(is_64bit ? PCI_BASE_ADDRESS_MEM_TYPE_64 : 0) | (prefetchable ? PCI_BASE_ADDRESS_MEM_PREFETCH : 0);
 	unsigned at = PCI_BASE_ADDRESS_0 + 4 * bar;
 	fake_config_set(device, at, 4, (uint32_t)(is_64bit ? 0 : 0xc0000000u) | flags);
 	fake_config_writable(device, at, 4, ~(uint32_t)(size_bytes - 1) & ~15u);
@@ -232,6 +233,13 @@ void fake_add_af(struct fake_device *device, unsigned offset)
 	device->config[offset + PCI_AF_CAP] = PCI_AF_CAP_TP | PCI_AF_CAP_FLR;
 }
 
+void fake_add_vpd(struct fake_device *device, unsigned offset)
+{
+	fake_capability(device, offset, PCI_CAP_ID_VPD, PCI_CAP_VPD_SIZEOF);
+	fake_config_writable(device, offset + PCI_VPD_ADDR, 2, 0xffff);
+	fake_config_writable(device, offset + PCI_VPD_DATA, 4, ~0u);
+}
+
 void fake_add_sriov(struct fake_device *device, unsigned offset)
 {
 	fake_capability_extended(device, offset, PCI_EXT_CAP_ID_SRIOV, 1);
@@ -303,7 +311,8 @@ const char *fake_leftovers(void)
 			describe_file(&world.files[i], text, sizeof(text));
 	}
 	if (world.memory_count)
-		snprintf(text, sizeof(text), "%zu bytes of %s are still there", world.memory[0].end - world.memory[0].start,
+		snprintf(text, sizeof(text), "%zu bytes of %s are still there",
+			 world.memory[0].end - world.memory[0].start,
 			 world.memory[0].bar ? "a mapped BAR" : "reserved address space");
 	if (fake_ioas_count())
 		snprintf(text, sizeof(text), "%u IOASes with %u mappings are still there", fake_ioas_count(),

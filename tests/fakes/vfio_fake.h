@@ -96,7 +96,7 @@ struct fake_bar {
 	struct {
 		uint64_t offset;
 		uint64_t size_bytes;
-	} sparse[4]; /* sparse-mmap areas, up to the first of size 0 */
+	} sparse[4];     /* sparse-mmap areas, up to the first of size 0 */
 	uint8_t *memory; /* what the device holds; survives until the world is reset */
 	int memory_fd;
 };
@@ -119,7 +119,7 @@ struct fake_device {
 	uint8_t config[FAKE_CONFIG_MAX];
 	uint8_t writable[FAKE_CONFIG_MAX];
 	uint8_t write_1_clears[FAKE_CONFIG_MAX];
-	unsigned config_bytes; /* 256 or 4096 */
+	unsigned config_bytes;            /* 256 or 4096 */
 	unsigned pm, msi, msix, pcie, af; /* offsets of capabilities, 0: none */
 	uint8_t last_capability;          /* where the next pointer of the chain's end is */
 	uint16_t last_extended;
@@ -127,20 +127,20 @@ struct fake_device {
 	bool intx_line; /* the device asserts its INTx */
 
 	/* Kernel and host knobs */
-	bool no_reset;         /* VFIO_DEVICE_FLAGS_RESET is not set */
-	int reset_error;       /* VFIO_DEVICE_RESET fails with it */
-	bool static_msix;      /* the kernel has no dynamic MSI-X */
-	unsigned host_vectors; /* the host has only so many left; 0: enough */
+	bool no_reset;          /* VFIO_DEVICE_FLAGS_RESET is not set */
+	int reset_error;        /* VFIO_DEVICE_RESET fails with it */
+	bool static_msix;       /* the kernel has no dynamic MSI-X */
+	unsigned host_vectors;  /* the host has only so many left; 0: enough */
 	unsigned irq_count_lie; /* MSI-X count of GET_IRQ_INFO; 0: the truth */
 	int open_error;
-	bool open_elsewhere; /* another process has it: BIND says EINVAL */
-	bool group_owned;    /* BIND says EBUSY */
+	bool open_elsewhere;                    /* another process has it: BIND says EINVAL */
+	bool group_owned;                       /* BIND says EBUSY */
 	uint64_t reserved_first, reserved_last; /* IOVA reserved for it beside the MSI window; last 0: none */
 
 	/* What the hardware saw */
 	unsigned resets;
 	uint16_t command_at_reset;
-	unsigned power_at_reset;     /* D-state */
+	unsigned power_at_reset;      /* D-state */
 	unsigned interrupts_at_reset; /* interrupt kinds that were on */
 	uint64_t config_writes;
 
@@ -152,8 +152,8 @@ struct fake_device {
 	uint8_t permitted[FAKE_CONFIG_MAX];
 	uint16_t area[FAKE_CONFIG_MAX]; /* start of the capability that a byte belongs to; 0xffff: none */
 	bool bars_dirty;
-	unsigned power; /* D-state */
-	int irq_kind;   /* VFIO_PCI_*_IRQ_INDEX in use, -1: none */
+	unsigned power;       /* D-state */
+	int irq_kind;         /* VFIO_PCI_*_IRQ_INDEX in use, -1: none */
 	unsigned irq_vectors; /* allocated at enable */
 	struct fake_vector vectors[FAKE_VECTORS_MAX];
 	bool intx_masked;
@@ -180,6 +180,7 @@ void fake_add_msix(struct fake_device *device, unsigned offset, unsigned vectors
 /** PCI Express capability version 2 with function-level reset; makes config space 4096 bytes. */
 void fake_add_pcie(struct fake_device *device, unsigned offset);
 void fake_add_af(struct fake_device *device, unsigned offset);
+void fake_add_vpd(struct fake_device *device, unsigned offset);
 void fake_add_sriov(struct fake_device *device, unsigned offset);
 void fake_add_aer(struct fake_device *device, unsigned offset);
 void fake_add_intx(struct fake_device *device, unsigned pin);
@@ -204,13 +205,13 @@ struct fake_device *fake_edu(const char *bdf);
 struct fake_device *fake_serial_card(const char *bdf);
 
 enum fake_hostility {
-	FAKE_CAPABILITIES_LOOP,      /* the capability list never ends */
-	FAKE_EXTENDED_LOOP,          /* nor does the extended one */
-	FAKE_CAPABILITY_BEYOND,      /* a capability that runs past its space's end */
-	FAKE_TABLE_OUTSIDE_BAR,      /* MSI-X table beyond its BAR */
-	FAKE_TABLE_IN_ABSENT_BAR,    /* MSI-X table in a BAR that is not there */
-	FAKE_TABLE_OVER_PBA,         /* table and PBA overlap */
-	FAKE_COUNT_HUGE,             /* GET_IRQ_INFO claims 4 billion vectors */
+	FAKE_CAPABILITIES_LOOP,   /* the capability list never ends */
+	FAKE_EXTENDED_LOOP,       /* nor does the extended one */
+	FAKE_CAPABILITY_BEYOND,   /* a capability that runs past its space's end */
+	FAKE_TABLE_OUTSIDE_BAR,   /* MSI-X table beyond its BAR */
+	FAKE_TABLE_IN_ABSENT_BAR, /* MSI-X table in a BAR that is not there */
+	FAKE_TABLE_OVER_PBA,      /* table and PBA overlap */
+	FAKE_COUNT_HUGE,          /* GET_IRQ_INFO claims 4 billion vectors */
 	FAKE_HOSTILITIES,
 };
 /** An NVMe controller with one thing wrong. */

@@ -26,7 +26,8 @@ void fixture_init(struct fixture *fixture)
 	host_init(&fixture->host);
 	int code = tenon_space_create(NULL, &fixture->space, &fixture->err);
 	cr_assert_eq(code, 0, "%s", fixture->err.message);
-	const struct tenon_space_region region = {.size = sizeof(region), .gpa = 0, .size_bytes = RAM_BYTES, .hva = ram()};
+	const struct tenon_space_region region = {
+		.size = sizeof(region), .gpa = 0, .size_bytes = RAM_BYTES, .hva = ram()};
 	code = tenon_space_add(fixture->space, &region, &fixture->err);
 	cr_assert_eq(code, 0, "%s", fixture->err.message);
 }

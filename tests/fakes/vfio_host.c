@@ -85,13 +85,14 @@ static int memory_map(void *context, uint64_t gpa, uint64_t size_bytes, void *hv
 	if (code < 0)
 		return code;
 	if ((gpa | size_bytes | (uintptr_t)hva) % 4096 || size_bytes == 0)
-		fake_report_misuse("memory_map of 0x%llx bytes at 0x%llx is not page aligned", (unsigned long long)size_bytes,
-				   (unsigned long long)gpa);
+		fake_report_misuse("memory_map of 0x%llx bytes at 0x%llx is not page aligned",
+				   (unsigned long long)size_bytes, (unsigned long long)gpa);
 	if (!fake_host_memory_mapped(hva, size_bytes))
 		fake_report_misuse("memory_map at 0x%llx of memory that is no BAR", (unsigned long long)gpa);
 	for (unsigned i = 0; i < host->map_count; i++) {
 		if (gpa < host->maps[i].gpa + host->maps[i].size_bytes && host->maps[i].gpa < gpa + size_bytes)
-			return tenon_fail(err, -EEXIST, "host: 0x%llx is taken; unmap it first", (unsigned long long)gpa);
+			return tenon_fail(err, -EEXIST, "host: 0x%llx is taken; unmap it first",
+					  (unsigned long long)gpa);
 	}
 	if (host->map_count == HOST_MAPS)
 		return tenon_fail(err, -ENOSPC, "host: no memory slot is free; use fewer devices");
@@ -374,7 +375,8 @@ const char *host_leftovers(const struct fake_host *host)
 	static char text[128];
 	text[0] = '\0';
 	if (host->map_count)
-		snprintf(text, sizeof(text), "guest still sees memory at 0x%llx", (unsigned long long)host->maps[0].gpa);
+		snprintf(text, sizeof(text), "guest still sees memory at 0x%llx",
+			 (unsigned long long)host->maps[0].gpa);
 	if (host->route_count)
 		snprintf(text, sizeof(text), "%u message routes are not freed", host->route_count);
 	if (host->irqfd_count)

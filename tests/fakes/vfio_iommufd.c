@@ -163,8 +163,7 @@ static int ioas_map(struct fake_file *file, const struct iommu_ioas_map *request
 	if (!is_allowed(&ranges, request->iova, last))
 		return -EINVAL;
 	for (unsigned i = 0; i < ioas->mapping_count; i++) {
-		if (request->iova < ioas->mappings[i].iova + ioas->mappings[i].length &&
-		    ioas->mappings[i].iova <= last)
+		if (request->iova < ioas->mappings[i].iova + ioas->mappings[i].length && ioas->mappings[i].iova <= last)
 			return -EEXIST;
 	}
 	if (ioas->mapping_count == MODEL_DMA_MAPPINGS || locked_bytes() + request->length > world.memlock)

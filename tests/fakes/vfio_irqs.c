@@ -149,7 +149,8 @@ static int set_messages(struct fake_device *device, const struct vfio_irq_set *s
 
 	unsigned vectors = set->start + set->count;
 	if (device->host_vectors && vectors > device->host_vectors)
-		return (int)device->host_vectors; /* as pci_alloc_irq_vectors() says: so many there are, and nothing is on */
+		return (int)device
+			->host_vectors; /* as pci_alloc_irq_vectors() says: so many there are, and nothing is on */
 	device->irq_kind = (int)set->index;
 	for (unsigned i = 0; i < vectors; i++)
 		device->vectors[i].allocated = true;

@@ -26,9 +26,9 @@ enum file_kind {
 /* An open file description. A real fd backs it, so that polling works and numbers do not clash with the process's own. */
 struct fake_file {
 	enum file_kind kind;
-	unsigned fds;   /* the library's descriptors of it */
-	unsigned holds; /* the kernel's and the hypervisor's references */
-	int real;       /* stays open while anything refers to the file */
+	unsigned fds;               /* the library's descriptors of it */
+	unsigned holds;             /* the kernel's and the hypervisor's references */
+	int real;                   /* stays open while anything refers to the file */
 	struct fake_device *device; /* FILE_CDEV */
 	struct fake_file *iommufd;  /* FILE_CDEV: what it is bound to, held; NULL: not bound */
 };
@@ -113,6 +113,5 @@ int model_iommufd_ioctl(struct fake_file *file, unsigned long request, void *arg
 void model_iommufd_closed(const struct fake_file *file);
 int model_iommufd_attach_device(struct fake_device *device, uint32_t id);
 void model_iommufd_detach_device(struct fake_device *device);
-
 
 #endif

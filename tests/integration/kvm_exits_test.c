@@ -140,7 +140,7 @@ Test(kvm_exits, a_triple_fault_stops_the_vcpu_until_its_state_is_restored)
 	tenon_vcpu_pause(guest.vcpus[0], true);
 	tenon_vcpu_resume(guest.vcpus[0]);
 	usleep(20000);
-	cr_expect_eq(guest.stop_count, 1, "ran on after its triple fault");
+	cr_expect_eq(guest_read_count(&guest, &guest.stop_count), 1, "ran on after its triple fault");
 
 	tenon_vcpu_pause(guest.vcpus[0], true);
 	memcpy(guest.ram + GUEST_CODE, guest_ports, (size_t)(guest_ports_end - guest_ports));
@@ -148,7 +148,7 @@ Test(kvm_exits, a_triple_fault_stops_the_vcpu_until_its_state_is_restored)
 		     error.message);
 	tenon_vcpu_resume(guest.vcpus[0]);
 	cr_assert(guest_wait(&guest, &guest.write_count, 4, 10));
-	cr_expect_eq(guest.stop_count, 1);
+	cr_expect_eq(guest_read_count(&guest, &guest.stop_count), 1);
 	tenon_vcpu_state_free(power_on);
 	guest_destroy(&guest);
 }

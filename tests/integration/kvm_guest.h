@@ -163,6 +163,15 @@ static inline void guest_open_gate(struct guest *guest)
 	pthread_mutex_unlock(&guest->lock);
 }
 
+/* A counter of the guest while its vCPUs run. */
+static inline unsigned guest_read_count(struct guest *guest, const unsigned *counter)
+{
+	pthread_mutex_lock(&guest->lock);
+	unsigned count = *counter;
+	pthread_mutex_unlock(&guest->lock);
+	return count;
+}
+
 /* Waits until *counter reaches `least`. @return false after `seconds` */
 static inline bool guest_wait(struct guest *guest, const unsigned *counter, unsigned least, unsigned seconds)
 {
@@ -244,6 +253,19 @@ static inline void guest_create(struct guest *guest, const struct tenon_vm_optio
 	guest_set_flat_registers(guest, guest->vcpus[0]);
 }
 
+/* All that this KVM has: without CPUID, a vCPU has not even long mode. */
+static inline void guest_set_cpuid(struct guest *guest, struct tenon_vcpu *vcpu)
+{
+	const unsigned capacity = 256;
+	struct kvm_cpuid2 *cpuid = calloc(1, sizeof(*cpuid) + capacity * sizeof(cpuid->entries[0]));
+	struct tenon_error error;
+	cr_assert_not_null(cpuid);
+	cpuid->nent = capacity;
+	cr_assert_eq(ioctl(tenon_vm_kvm_fd(guest->vm), KVM_GET_SUPPORTED_CPUID, cpuid), 0);
+	cr_assert_eq(tenon_vcpu_set_cpuid(vcpu, cpuid, &error), 0, "%s", error.message);
+	free(cpuid);
+}
+
 /*
  * From flat 32-bit to 64-bit mode with the first 4 GiB mapped as they are, which tests of interrupts need: a KVM that interprets
  * kernel code may know IRETQ but not IRET.
@@ -261,6 +283,7 @@ static inline void guest_enter_long_mode(struct guest *guest)
 	static const uint64_t code_64 = 0x00af9b000000ffffull;
 	memcpy(guest->ram + GUEST_GDT + 8, &code_64, sizeof(code_64));
 
+	guest_set_cpuid(guest, guest->vcpus[0]);
 	struct tenon_error error;
 	struct kvm_sregs sregs;
 	cr_assert_eq(tenon_vcpu_get_sregs(guest->vcpus[0], &sregs, &error), 0, "%s", error.message);

@@ -74,7 +74,7 @@ Test(kvm_interrupts, a_signalled_irqfd_becomes_its_routes_message, .timeout = 60
 	tenon_vm_route_free(guest.vm, gsi);
 	signal_eventfd(fd);
 	usleep(20000);
-	cr_expect_eq(guest.write_count, 22, "a detached irqfd still interrupts");
+	cr_expect_eq(guest_read_count(&guest, &guest.write_count), 22, "a detached irqfd still interrupts");
 	uint64_t count = 0;
 	cr_expect_eq(read(fd, &count, sizeof(count)), (ssize_t)sizeof(count));
 	cr_expect_eq(count, 1, "after detaching, the eventfd keeps its count");
@@ -132,9 +132,9 @@ Test(kvm_interrupts, a_line_interrupts_through_the_ioapic_until_it_falls, .timeo
 	cr_assert(guest_wait(&guest, &guest.write_count, 4, 10), "a high level interrupts again and again");
 	cr_assert_eq(tenon_vm_irq_line(guest.vm, 5, false, &error), 0, "%s", error.message);
 	usleep(50000);
-	unsigned count = guest.write_count;
+	unsigned count = guest_read_count(&guest, &guest.write_count);
 	usleep(50000);
-	cr_expect_eq(guest.write_count, count);
+	cr_expect_eq(guest_read_count(&guest, &guest.write_count), count);
 	cr_expect_eq(tenon_vm_irq_line(guest.vm, 24, true, &error), -EINVAL);
 	guest_destroy(&guest);
 }
@@ -155,7 +155,7 @@ Test(kvm_interrupts, a_reset_ioapic_masks_its_pins, .timeout = 60)
 	tenon_vcpu_resume(guest.vcpus[0]);
 	cr_assert_eq(tenon_vm_irq_line(guest.vm, 5, true, &error), 0, "%s", error.message);
 	usleep(20000);
-	cr_expect_eq(guest.write_count, 1);
+	cr_expect_eq(guest_read_count(&guest, &guest.write_count), 1);
 	guest_destroy(&guest);
 }
 
@@ -175,7 +175,7 @@ Test(kvm_interrupts, the_guests_end_of_interrupt_signals_the_resample_eventfd, .
 		cr_assert(guest_wait(&guest, &guest.write_count, 2 + i, 10));
 	}
 	usleep(20000);
-	cr_expect_eq(guest.write_count, 11, "one interrupt for each assertion");
+	cr_expect_eq(guest_read_count(&guest, &guest.write_count), 11, "one interrupt for each assertion");
 	cr_assert_eq(tenon_vm_irqfd_detach(guest.vm, 5, trigger, &error), 0, "%s", error.message);
 	close(resample);
 	close(trigger);

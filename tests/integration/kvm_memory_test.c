@@ -36,19 +36,22 @@ Test(kvm_memory, the_dirty_log_has_exactly_the_pages_written_since_it_was_fetche
 	struct tenon_error error;
 	uint64_t bitmap[PAGES / 64];
 	cr_expect_eq(tenon_vm_dirty_log_fetch(guest.vm, 0, bitmap, PAGES / 64, &error), -EINVAL);
-	cr_assert_eq(tenon_vm_dirty_log_enable(guest.vm, true, &error), 0, "%s", error.message);
+
+	/* KVM may map a page that is only read as writable, and then calls it dirty: so let it map all of them first. */
 	guest_start(&guest);
 	cr_assert(guest_wait(&guest, &guest.write_count, 1, 10));
-
-	cr_assert_eq(tenon_vm_dirty_log_fetch(guest.vm, 0, bitmap, PAGES / 64, &error), 0, "%s", error.message);
-	expect_dirty(bitmap, true);
+	cr_assert_eq(tenon_vm_dirty_log_enable(guest.vm, true, &error), 0, "%s", error.message);
 	cr_assert_eq(tenon_vm_dirty_log_fetch(guest.vm, 0, bitmap, PAGES / 64, &error), 0, "%s", error.message);
 	expect_dirty(bitmap, false);
 
-	guest_open_gate(&guest);
-	cr_assert(guest_wait(&guest, &guest.write_count, 2, 10));
-	cr_assert_eq(tenon_vm_dirty_log_fetch(guest.vm, 0, bitmap, PAGES / 64, &error), 0, "%s", error.message);
-	expect_dirty(bitmap, true);
+	for (unsigned round = 2; round < 6; round++) {
+		guest_open_gate(&guest);
+		cr_assert(guest_wait(&guest, &guest.write_count, round, 10));
+		cr_assert_eq(tenon_vm_dirty_log_fetch(guest.vm, 0, bitmap, PAGES / 64, &error), 0, "%s", error.message);
+		expect_dirty(bitmap, true);
+		cr_assert_eq(tenon_vm_dirty_log_fetch(guest.vm, 0, bitmap, PAGES / 64, &error), 0, "%s", error.message);
+		expect_dirty(bitmap, false);
+	}
 
 	cr_expect_eq(tenon_vm_dirty_log_fetch(guest.vm, 0, bitmap, 1, &error), -ENOSPC);
 	cr_expect_eq(tenon_vm_dirty_log_fetch(guest.vm, PAGE, bitmap, PAGES / 64, &error), -ENOENT);
@@ -86,32 +89,33 @@ Test(kvm_memory, the_dirty_ring_has_exactly_the_pages_written_since_it_was_colle
 	struct tenon_error error;
 	uint64_t bitmap[PAGES / 64] = {0};
 	cr_expect_eq(tenon_vm_dirty_log_fetch(guest.vm, 0, bitmap, PAGES / 64, &error), -ENOTSUP);
-	cr_assert_eq(tenon_vm_dirty_log_enable(guest.vm, true, &error), 0, "%s", error.message);
 	guest_start(&guest);
 	cr_assert(guest_wait(&guest, &guest.write_count, 1, 10));
+	cr_assert_eq(tenon_vm_dirty_log_enable(guest.vm, true, &error), 0, "%s", error.message);
 
-	tenon_vcpu_pause(guest.vcpus[0], true);
-	cr_expect_geq(tenon_vm_dirty_ring_collect(guest.vm, mark_page, bitmap, &error), 4);
-	expect_dirty(bitmap, true);
-	cr_expect_eq(tenon_vm_dirty_ring_collect(guest.vm, mark_page, bitmap, &error), 0);
-	tenon_vcpu_resume(guest.vcpus[0]);
-
-	guest_open_gate(&guest);
-	cr_assert(guest_wait(&guest, &guest.write_count, 2, 10));
-	tenon_vcpu_pause(guest.vcpus[0], true);
-	memset(bitmap, 0, sizeof(bitmap));
-	cr_expect_geq(tenon_vm_dirty_ring_collect(guest.vm, mark_page, bitmap, &error), 4);
-	expect_dirty(bitmap, true);
+	for (unsigned round = 2; round < 6; round++) {
+		guest_open_gate(&guest);
+		cr_assert(guest_wait(&guest, &guest.write_count, round, 10));
+		tenon_vcpu_pause(guest.vcpus[0], true);
+		memset(bitmap, 0, sizeof(bitmap));
+		cr_expect_eq(tenon_vm_dirty_ring_collect(guest.vm, mark_page, bitmap, &error), 4);
+		expect_dirty(bitmap, true);
+		cr_expect_eq(tenon_vm_dirty_ring_collect(guest.vm, mark_page, bitmap, &error), 0);
+		tenon_vcpu_resume(guest.vcpus[0]);
+	}
 	guest_destroy(&guest);
 }
 
-/* Writes to every page from 0x20000 on, over and over. */
-GUEST_CODE_32(dirty_all, "1: movl $0x20000, %ebx\n"
+/*
+ * Writes to each page from 0x100000 to 0x900000, over and over. It exits after each: a KVM that interprets code may otherwise
+ * write more pages than the ring has before it looks whether the ring is full.
+ */
+GUEST_CODE_32(dirty_all, "1: movl $0x100000, %ebx\n"
 			 "2: movb $1, (%ebx)\n"
-			 "addl $0x1000, %ebx\n"
-			 "cmpl $0x10020000, %ebx\n"
-			 "jb 2b\n"
 			 "outb %al, $0x80\n"
+			 "addl $0x1000, %ebx\n"
+			 "cmpl $0x900000, %ebx\n"
+			 "jb 2b\n"
 			 "jmp 1b\n");
 
 static void count_page(void *context, uint64_t gpa)
@@ -120,18 +124,17 @@ static void count_page(void *context, uint64_t gpa)
 	(*count)++;
 }
 
-/* More RAM than the smallest ring that KVM may allow has entries. */
 Test(kvm_memory, a_vcpu_with_a_full_ring_waits_for_the_collector_and_pauses_meanwhile, .timeout = 120)
 {
 	tenon_vm_destroy(create_ring_vm_or_skip(1024));
 	struct tenon_vm_options options = {.size = sizeof(options), .dirty_ring = true, .dirty_ring_entries = 1024};
 	struct guest guest;
 	guest_create(&guest, &options, guest_dirty_all, guest_dirty_all_end);
-	size_t more_bytes = 0x10000000;
+	size_t more_bytes = 0x800000;
 	void *more = mmap(NULL, more_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	cr_assert_neq(more, MAP_FAILED);
 	struct tenon_vm_memory memory = {
-		.size = sizeof(memory), .gpa = GUEST_RAM_BYTES, .size_bytes = more_bytes, .hva = more};
+		.size = sizeof(memory), .gpa = 0x100000, .size_bytes = more_bytes, .hva = more};
 	struct tenon_error error;
 	cr_assert_eq(tenon_vm_memory_add(guest.vm, &memory, &error), 0, "%s", error.message);
 	cr_assert_eq(tenon_vm_dirty_log_enable(guest.vm, true, &error), 0, "%s", error.message);
@@ -141,15 +144,15 @@ Test(kvm_memory, a_vcpu_with_a_full_ring_waits_for_the_collector_and_pauses_mean
 	unsigned rounds = 0;
 	for (unsigned full = 1; pages < 5000; full++) {
 		cr_assert(guest_wait(&guest, &guest.ring_full, full, 30), "after %u pages", pages);
-		tenon_vcpu_pause(guest.vcpus[0],
-				 true); /* while it waits; resumed, it says again that the ring is full */
+		/* While it waits; resumed, it says again that its ring is full. */
+		tenon_vcpu_pause(guest.vcpus[0], true);
 		tenon_vcpu_resume(guest.vcpus[0]);
 		rounds += tenon_vm_dirty_ring_collect(guest.vm, count_page, &pages, &error) > 0;
 	}
 	cr_expect_geq(rounds, 5);
 	cr_assert_eq(tenon_vm_dirty_log_enable(guest.vm, false, &error), 0, "%s", error.message);
-	unsigned before = guest.write_count;
-	cr_expect(guest_wait(&guest, &guest.write_count, before + 1, 60), "without logging nothing holds it");
+	unsigned before = guest_read_count(&guest, &guest.write_count);
+	cr_expect(guest_wait(&guest, &guest.write_count, before + 5000, 60), "without logging nothing holds it");
 	guest_destroy(&guest);
 	munmap(more, more_bytes);
 }

@@ -65,7 +65,7 @@ Test(kvm_pause, storms_of_kicks_from_several_threads_lose_no_pause, .timeout = 1
 	struct tenon_vcpu_stats stats;
 	tenon_vcpu_stats_read(guest.vcpus[0], &stats);
 	cr_expect_gt(stats.kicks, 0);
-	cr_expect_eq(guest.stop_count, 0, "%s", guest.stop_message);
+	cr_expect_eq(guest_read_count(&guest, &guest.stop_count), 0, "%s", guest.stop_message);
 	guest_destroy(&guest);
 }
 
@@ -95,6 +95,7 @@ Test(kvm_pause, a_pause_completes_the_port_read_under_way, .timeout = 120)
 		tenon_vcpu_resume(guest.vcpus[0]);
 		usleep(100);
 	}
+	tenon_vcpu_stop(guest.vcpus[0]);
 	cr_expect_gt(guest.port_value, 0);
 	guest_destroy(&guest);
 }

@@ -18,12 +18,12 @@ GUEST_CODE_32(count, "movl $0x1ff, 0xfee000f0\n"
 
 static uint64_t read_msr(struct tenon_vcpu *vcpu, uint32_t index)
 {
-	struct {
-		struct kvm_msrs header;
-		struct kvm_msr_entry entry;
-	} msrs = {.header = {.nmsrs = 1}, .entry = {.index = index}};
-	cr_assert_eq(ioctl(tenon_vcpu_fd(vcpu), KVM_GET_MSRS, &msrs), 1, "MSR %#x", index);
-	return msrs.entry.data;
+	_Alignas(struct kvm_msrs) unsigned char bytes[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)] = {0};
+	struct kvm_msrs *msrs = (struct kvm_msrs *)(void *)bytes;
+	msrs->nmsrs = 1;
+	msrs->entries[0].index = index;
+	cr_assert_eq(ioctl(tenon_vcpu_fd(vcpu), KVM_GET_MSRS, msrs), 1, "MSR %#x", index);
+	return msrs->entries[0].data;
 }
 
 static void expect_equal_registers(struct tenon_vcpu *left, struct tenon_vcpu *right)
@@ -103,7 +103,7 @@ Test(kvm_state, a_reset_takes_everything_back_but_the_time_stamp_counter, .timeo
 			      (unsigned long long)now);
 		tsc = now;
 		tenon_vcpu_resume(vcpu);
-		unsigned before = guest.write_count;
+		unsigned before = guest_read_count(&guest, &guest.write_count);
 		cr_assert(guest_wait(&guest, &guest.write_count, before + 1, 20));
 		tenon_vcpu_pause(vcpu, true);
 	}

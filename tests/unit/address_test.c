@@ -17,8 +17,8 @@ Test(address, bdf_is_normalised)
 	static const struct {
 		const char *text, *bdf;
 	} good[] = {
-		{"0000:3b:00.0", "0000:3b:00.0"}, {"3b:00.0", "0000:3b:00.0"},	    {"3B:1F.7", "0000:3b:1f.7"},
-		{"1:2.3", "0000:01:02.3"},	  {"ffff:ff:1f.7", "ffff:ff:1f.7"},
+		{"0000:3b:00.0", "0000:3b:00.0"}, {"3b:00.0", "0000:3b:00.0"},      {"3B:1F.7", "0000:3b:1f.7"},
+		{"1:2.3", "0000:01:02.3"},        {"ffff:ff:1f.7", "ffff:ff:1f.7"},
 	};
 	for (unsigned i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
 		char bdf[ADDRESS_BDF_BYTES];
@@ -30,9 +30,27 @@ Test(address, bdf_is_normalised)
 Test(address, what_is_no_bdf_is_refused)
 {
 	static const char *const bad[] = {
-		"",	       "3b",	      "3b:00",	      "3b:00.",	     "3b:00.8",	     "3b:20.0",	   "0000:3b:00.0.0",
-		"0000:3b:00.0x", " 3b:00.0",   "3b:00.0 ",     "+3b:00.0",    "-1:00.0",      "0x3b:00.0",  "3b:0x1.0",
-		"3b: 0.0",     "0000:3b:00:0", "00000:3b:00.0x", "3b.00.0",   "/dev/vfio/vfio", "vfio0",    "3b:00.0\n",
+		"",
+		"3b",
+		"3b:00",
+		"3b:00.",
+		"3b:00.8",
+		"3b:20.0",
+		"0000:3b:00.0.0",
+		"0000:3b:00.0x",
+		" 3b:00.0",
+		"3b:00.0 ",
+		"+3b:00.0",
+		"-1:00.0",
+		"0x3b:00.0",
+		"3b:0x1.0",
+		"3b: 0.0",
+		"0000:3b:00:0",
+		"00000:3b:00.0x",
+		"3b.00.0",
+		"/dev/vfio/vfio",
+		"vfio0",
+		"3b:00.0\n",
 	};
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		char bdf[ADDRESS_BDF_BYTES];

@@ -300,9 +300,17 @@ Test(bars, accesses_outside_give_ones_and_write_nothing)
 		unsigned bar;
 		uint64_t offset;
 		unsigned size_bytes;
-	} outside[] = {{0, 0x4000, 4},		{0, 0x3ffe, 4}, {0, UINT64_MAX, 1}, {0, UINT64_MAX - 3, 8},
-		       {0, 0x8000000000, 4},	{1, 0, 4},	{2, 0, 4},	    {5, 0, 4},
-		       {6, 0, 4},		{7, 0, 4},	{UINT32_MAX, 0, 4}};
+	} outside[] = {{0, 0x4000, 4},
+		       {0, 0x3ffe, 4},
+		       {0, UINT64_MAX, 1},
+		       {0, UINT64_MAX - 3, 8},
+		       {0, 0x8000000000, 4},
+		       {1, 0, 4},
+		       {2, 0, 4},
+		       {5, 0, 4},
+		       {6, 0, 4},
+		       {7, 0, 4},
+		       {UINT32_MAX, 0, 4}};
 	struct fixture fixture;
 	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_place(&fixture);

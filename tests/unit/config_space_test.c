@@ -156,13 +156,58 @@ Test(config_space, standard_capabilities_are_where_the_device_has_them)
 	fixture_close(&fixture);
 }
 
+Test(config_space, hidden_standard_capability_is_unlinked_and_reads_zero)
+{
+	struct fake_device *fake = fake_edu("0000:04:00.0");
+	fake_capability(fake, 0x60, PCI_CAP_ID_PCIX, 8);
+	fake_config_set(fake, 0x62, 2, 0x0022);
+	fake_config_writable(fake, 0x62, 2, 0x007f);
+	fake_add_pm(fake, 0x70);
+	struct fixture fixture;
+	fixture_open(&fixture, fake);
+	cr_assert_eq(guest_capability(&fixture, PCI_CAP_ID_PCIX), 0);
+	cr_assert_eq(guest_capability(&fixture, PCI_CAP_ID_PM), 0x70);
+	cr_assert_eq(guest_config(&fixture, 0x60, 4), 0);
+	guest_config_write(&fixture, 0x62, 2, 0x0055);
+	cr_assert_eq(fake_config_get(fake, 0x62, 2), 0x0022);
+	fixture_close(&fixture);
+}
+
+/* Some devices keep registers there that their drivers need. */
+Test(config_space, standard_space_between_capabilities_is_the_device_s)
+{
+	struct fake_device *fake = fake_edu("0000:04:00.0");
+	fake_config_set(fake, 0xe0, 4, 0x11223344);
+	fake_config_writable(fake, 0xe0, 4, 0xffff);
+	struct fixture fixture;
+	fixture_open(&fixture, fake);
+	cr_assert_eq(guest_config(&fixture, 0xe0, 4), 0x11223344);
+	guest_config_write(&fixture, 0xe0, 2, 0x5566);
+	cr_assert_eq(fake_config_get(fake, 0xe0, 4), 0x11225566);
+	fixture_close(&fixture);
+}
+
+Test(config_space, extended_space_outside_capabilities_is_hidden)
+{
+	struct fake_device *fake = fake_nvme("0000:3b:00.0");
+	fake_config_set(fake, 0x800, 4, 0x11223344);
+	fake_config_writable(fake, 0x800, 4, ~0u);
+	struct fixture fixture;
+	fixture_open(&fixture, fake);
+	cr_assert_eq(guest_config(&fixture, 0x800, 4), 0);
+	guest_config_write(&fixture, 0x800, 4, 5);
+	cr_assert_eq(fake_config_get(fake, 0x800, 4), 0x11223344);
+	fixture_close(&fixture);
+}
+
 /* ---- Odd accesses ---- */
 
 Test(config_space, unaligned_or_oversized_reads_give_ones)
 {
 	static const struct {
 		unsigned offset, size_bytes;
-	} odd[] = {{1, 2}, {3, 2}, {1, 4}, {2, 4}, {4095, 2}, {4094, 4}, {4096, 1}, {4096, 4}, {UINT32_MAX, 1}, {0x10000, 4}};
+	} odd[] = {{1, 2},    {3, 2},    {1, 4},    {2, 4},          {4095, 2},
+		   {4094, 4}, {4096, 1}, {4096, 4}, {UINT32_MAX, 1}, {0x10000, 4}};
 	struct fixture fixture;
 	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
 	for (unsigned i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
@@ -318,9 +363,11 @@ Test(config_space, host_bars_are_never_written)
 {
 	struct fixture fixture;
 	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
-	uint64_t before = (uint64_t)fake_config_get(fixture.fake, 0x14, 4) << 32 | fake_config_get(fixture.fake, 0x10, 4);
+	uint64_t before =
+		(uint64_t)fake_config_get(fixture.fake, 0x14, 4) << 32 | fake_config_get(fixture.fake, 0x10, 4);
 	guest_place(&fixture);
-	uint64_t after = (uint64_t)fake_config_get(fixture.fake, 0x14, 4) << 32 | fake_config_get(fixture.fake, 0x10, 4);
+	uint64_t after =
+		(uint64_t)fake_config_get(fixture.fake, 0x14, 4) << 32 | fake_config_get(fixture.fake, 0x10, 4);
 	cr_assert_eq(before, after);
 	fixture_close(&fixture);
 }
@@ -390,7 +437,8 @@ Test(config_space, multifunction_bit_follows_the_option)
 	for (unsigned multifunction = 0; multifunction < 2; multifunction++) {
 		fake_world_reset();
 		struct fake_device *fake = fake_nvme("0000:3b:00.0");
-		fake_config_set(fake, PCI_HEADER_TYPE, 1, multifunction ? 0 : 0x80); /* the host's slot is the opposite */
+		fake_config_set(fake, PCI_HEADER_TYPE, 1,
+				multifunction ? 0 : 0x80); /* the host's slot is the opposite */
 		struct fixture fixture;
 		fixture_init(&fixture);
 		struct tenon_device_options options = fixture_options(&fixture, fake);
@@ -485,6 +533,43 @@ Test(config_space, msix_table_size_is_read_only)
 	cr_assert_eq(guest_config(&fixture, at + PCI_MSIX_FLAGS, 2), FAKE_NVME_MSIX_VECTORS - 1);
 	guest_config_write(&fixture, at + PCI_MSIX_TABLE, 4, 0);
 	cr_assert_eq(guest_config(&fixture, at + PCI_MSIX_TABLE, 4), FAKE_NVME_TABLE);
+	fixture_close(&fixture);
+}
+
+static struct fake_device *card_with_vpd(void)
+{
+	struct fake_device *fake = fake_edu("0000:04:00.0");
+	fake_add_vpd(fake, 0x60);
+	return fake;
+}
+
+Test(config_space, vital_product_data_can_be_read)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, card_with_vpd());
+	unsigned at = guest_capability(&fixture, PCI_CAP_ID_VPD);
+	cr_assert_eq(at, 0x60);
+	guest_config_write(&fixture, at + PCI_VPD_ADDR, 2, 0x0010);
+	cr_assert_eq(fake_config_get(fixture.fake, at + PCI_VPD_ADDR, 2), 0x0010);
+	fake_config_set(fixture.fake, at + PCI_VPD_ADDR, 2, 0x0010 | PCI_VPD_ADDR_F); /* the device has read it */
+	fake_config_set(fixture.fake, at + PCI_VPD_DATA, 4, 0x12345678);
+	cr_assert_eq(guest_config(&fixture, at + PCI_VPD_ADDR, 2), 0x0010 | PCI_VPD_ADDR_F);
+	cr_assert_eq(guest_config(&fixture, at + PCI_VPD_DATA, 4), 0x12345678);
+	fixture_close(&fixture);
+}
+
+/* They would change the host's card for good. */
+Test(config_space, vital_product_data_is_never_written)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, card_with_vpd());
+	unsigned at = guest_capability(&fixture, PCI_CAP_ID_VPD);
+	guest_config_write(&fixture, at + PCI_VPD_DATA, 4, 0xdeadbeef);
+	guest_config_write(&fixture, at + PCI_VPD_ADDR, 2, 0x0010 | PCI_VPD_ADDR_F);
+	guest_config_write(&fixture, at, 4, (0x0010u | PCI_VPD_ADDR_F) << 16);
+	guest_config_write(&fixture, at + PCI_VPD_ADDR + 1, 1, PCI_VPD_ADDR_F >> 8);
+	cr_assert_eq(fake_config_get(fixture.fake, at + PCI_VPD_DATA, 4), 0);
+	cr_assert_eq(fake_config_get(fixture.fake, at + PCI_VPD_ADDR, 2) & PCI_VPD_ADDR_F, 0);
 	fixture_close(&fixture);
 }
 

@@ -15,7 +15,8 @@ TestSuite(device_open, .init = fake_world_reset);
 /* Opens with the given options and expects a refusal that leaves nothing behind. */
 static void assert_refused(struct fixture *fixture, const struct tenon_device_options *options, int expected)
 {
-	struct tenon_device *device = (struct tenon_device *)fixture; /* any value: it must stay untouched or become NULL */
+	struct tenon_device *device =
+		(struct tenon_device *)fixture; /* any value: it must stay untouched or become NULL */
 	int code = tenon_device_open(options, &device, &fixture->err);
 	cr_assert_eq(code, expected, "got %d: %s", code, fixture->err.message);
 	assert_message(&fixture->err, code);

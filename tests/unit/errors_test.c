@@ -70,7 +70,8 @@ static void open_device(struct vm *vm, unsigned index)
 static void use_msix(struct fixture *fixture)
 {
 	guest_place(fixture);
-	guest_config_write(fixture, fixture->fake->msix + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
+	guest_config_write(fixture, fixture->fake->msix + PCI_MSIX_FLAGS, 2,
+			   PCI_MSIX_FLAGS_ENABLE | PCI_MSIX_FLAGS_MASKALL);
 	for (unsigned vector = 0; vector < 4; vector++)
 		guest_msix_vector(fixture, vector, 0x40 + vector, false);
 	guest_config_write(fixture, fixture->fake->msix + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);

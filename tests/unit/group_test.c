@@ -68,8 +68,12 @@ Test(group, refusal_names_the_group_each_blocking_member_its_driver_and_the_comm
 	cr_assert_eq(code, -EBUSY);
 	assert_message(&err, code);
 	static const char *const words[] = {
-		"0000:3b:00.0", "group 17",	 "0000:3b:00.1",
-		"snd_hda_intel", "0000:3b:00.2", "xhci_hcd",
+		"0000:3b:00.0",
+		"group 17",
+		"0000:3b:00.1",
+		"snd_hda_intel",
+		"0000:3b:00.2",
+		"xhci_hcd",
 		"driverctl set-override 0000:3b:00.1 vfio-pci",
 	};
 	for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++)

@@ -24,7 +24,8 @@ static void set_message(struct fixture *fixture, uint64_t address, uint16_t data
 static void set_control(struct fixture *fixture, bool enable, unsigned log2_vectors)
 {
 	unsigned at = guest_capability(fixture, PCI_CAP_ID_MSI);
-	uint32_t control = guest_config(fixture, at + PCI_MSI_FLAGS, 2) & ~(uint32_t)(PCI_MSI_FLAGS_ENABLE | PCI_MSI_FLAGS_QSIZE);
+	uint32_t control =
+		guest_config(fixture, at + PCI_MSI_FLAGS, 2) & ~(uint32_t)(PCI_MSI_FLAGS_ENABLE | PCI_MSI_FLAGS_QSIZE);
 	guest_config_write(fixture, at + PCI_MSI_FLAGS, 2, control | enable | log2_vectors << 4);
 }
 

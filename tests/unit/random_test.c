@@ -3,6 +3,7 @@
  * A guest that writes anything anywhere, the same each time: nothing that belongs to the host may change in the hardware, the
  * VMM's rules hold, and nothing is left at the end.
  */
+#include <pthread.h>
 #include <string.h>
 
 #include <criterion/criterion.h>
@@ -50,7 +51,8 @@ static struct allowed allowed_of(const struct fake_device *fake)
 		allow(&allowed, fake->msix + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
 	if (fake->pcie) {
 		allow(&allowed, fake->pcie + PCI_EXP_DEVCTL, 2,
-		      PCI_EXP_DEVCTL_RELAX_EN | PCI_EXP_DEVCTL_EXT_TAG | PCI_EXP_DEVCTL_NOSNOOP_EN | PCI_EXP_DEVCTL_READRQ);
+		      PCI_EXP_DEVCTL_RELAX_EN | PCI_EXP_DEVCTL_EXT_TAG | PCI_EXP_DEVCTL_NOSNOOP_EN |
+			      PCI_EXP_DEVCTL_READRQ);
 		allow(&allowed, fake->pcie + PCI_EXP_DEVSTA, 2, 0x000f);
 		allow(&allowed, fake->pcie + PCI_EXP_DEVCTL2, 2, 0x001f);
 		allow(&allowed, 0x148, 4, ~0u); /* the vendor's own registers */
@@ -71,8 +73,10 @@ static void assert_untouched(const struct fake_device *fake, const uint8_t *befo
 			     unsigned access)
 {
 	for (unsigned offset = 0; offset < fake->config_bytes; offset += 8) {
-		uint64_t changed = (word(fake->config + offset) ^ word(before + offset)) & ~word(allowed->bits + offset);
-		cr_assert_eq(changed, 0, "access %u: bits 0x%016lx of the hardware at 0x%x changed", access, changed, offset);
+		uint64_t changed =
+			(word(fake->config + offset) ^ word(before + offset)) & ~word(allowed->bits + offset);
+		cr_assert_eq(changed, 0, "access %u: bits 0x%016lx of the hardware at 0x%x changed", access, changed,
+			     offset);
 	}
 }
 
@@ -124,9 +128,20 @@ static void bar_access(struct fixture *fixture, uint64_t *random)
 		guest_bar_write(fixture, bar, offset, size_bytes, next(random));
 }
 
+/* Registers that the hardware would take, in extended space that belongs to no capability. */
+static void add_unknown_registers(struct fake_device *fake)
+{
+	for (unsigned offset = 0x1d0; offset < TENON_CONFIG_BYTES; offset += 4) {
+		fake_config_set(fake, offset, 4, 0x5a5a5a5a);
+		fake_config_writable(fake, offset, 4, ~0u);
+	}
+}
+
 static void play(struct fake_device *fake, uint64_t seed)
 {
 	struct fixture fixture;
+	if (fake->config_bytes == TENON_CONFIG_BYTES)
+		add_unknown_registers(fake);
 	fixture_open(&fixture, fake);
 	const struct allowed allowed = allowed_of(fake);
 	uint8_t before[TENON_CONFIG_BYTES];
@@ -170,4 +185,46 @@ Test(random, guest_never_changes_host_bits_of_a_controller_on_an_older_kernel)
 Test(random, guest_never_changes_host_bits_of_a_conventional_device)
 {
 	play(fake_edu("0000:04:00.0"), 0x8cb92ba72f3d8dd7ull);
+}
+
+/* ---- Threads: config, BAR and reset calls on one device may come from any of them ---- */
+
+#define THREADS         4
+#define THREAD_ACCESSES 20000
+
+struct worker {
+	pthread_t thread;
+	struct fixture *fixture;
+	uint64_t random;
+};
+
+static void *work(void *context)
+{
+	struct worker *worker = context;
+	for (unsigned i = 0; i < THREAD_ACCESSES; i++) {
+		if (next(&worker->random) % 2)
+			config_access(worker->fixture, &worker->random);
+		else
+			bar_access(worker->fixture, &worker->random);
+		if (next(&worker->random) % 1000 == 0)
+			tenon_device_reset(worker->fixture->device, NULL);
+	}
+	return NULL;
+}
+
+/* Says little without ThreadSanitizer, much with it. */
+Test(random, threads_share_a_device)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
+	struct worker workers[THREADS];
+	for (unsigned i = 0; i < THREADS; i++) {
+		workers[i] = (struct worker){.fixture = &fixture, .random = 0x853c49e6748fea9bull + i};
+		cr_assert_eq(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+	}
+	for (unsigned i = 0; i < THREADS; i++)
+		pthread_join(workers[i].thread, NULL);
+	cr_assert_eq(tenon_device_reset(fixture.device, NULL), 0);
+	cr_assert_eq(guest_config(&fixture, PCI_VENDOR_ID, 2), 0x1b36);
+	fixture_close(&fixture);
 }

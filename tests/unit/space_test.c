@@ -17,7 +17,8 @@ static struct tenon_space_region region_at(uint64_t gpa, uint64_t size_bytes)
 {
 	static void *memory;
 	if (!memory)
-		memory = mmap(NULL, 64 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		memory =
+			mmap(NULL, 64 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	return (struct tenon_space_region){
 		.size = sizeof(struct tenon_space_region), .gpa = gpa, .size_bytes = size_bytes, .hva = memory};
 }
@@ -29,7 +30,8 @@ static int add(struct tenon_space *space, uint64_t gpa, uint64_t size_bytes, str
 }
 
 /* A second device of the same VM has a host pointer of its own. */
-static struct tenon_device_options other_host(struct fixture *fixture, struct fake_host *host, const struct fake_device *fake)
+static struct tenon_device_options other_host(struct fixture *fixture, struct fake_host *host,
+					      const struct fake_device *fake)
 {
 	host_init(host);
 	struct tenon_device_options options = fixture_options(fixture, fake);
@@ -317,7 +319,8 @@ Test(space, lock_limit_that_is_too_low_is_refused_with_numbers)
 	int code = add(fixture.space, 16 * MIB, 16 * MIB, &fixture.err);
 	cr_assert_eq(code, -ENOMEM);
 	assert_message(&fixture.err, code);
-	cr_assert(strstr(fixture.err.message, "18432"), "18 MiB in KiB, the limit needed, is missing: %s", fixture.err.message);
+	cr_assert(strstr(fixture.err.message, "18432"), "18 MiB in KiB, the limit needed, is missing: %s",
+		  fixture.err.message);
 	cr_assert(strstr(fixture.err.message, "8192"), "the limit in KiB is missing: %s", fixture.err.message);
 	cr_assert_eq(fake_dma_mappings(), 1);
 	fixture_close(&fixture);
@@ -368,6 +371,85 @@ Test(space, partial_failure_rolls_back)
 	cr_assert_eq(fake_dma_mappings(), 3);
 	fixture_close(&fixture);
 }
+
+/* ---- Checking before populating ---- */
+
+Test(space, check_accepts_what_add_would)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
+	const struct tenon_space_region regions[] = {region_at(16 * MIB, MIB), region_at(17 * MIB, MIB)};
+	fake_calls_forget();
+	int code = tenon_space_check(fixture.space, regions, 2, &fixture.err);
+	cr_assert_eq(code, 0, "%s", fixture.err.message);
+	cr_assert_eq(fake_calls(FAKE_IOAS_MAP), 0);
+	cr_assert_eq(tenon_space_add(fixture.space, &regions[0], NULL), 0);
+	fixture_close(&fixture);
+}
+
+Test(space, check_refuses_the_reserved_range)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
+	const struct tenon_space_region regions[] = {region_at(16 * MIB, MIB), region_at(0xfe000000, 16 * MIB)};
+	int code = tenon_space_check(fixture.space, regions, 2, &fixture.err);
+	cr_assert_eq(code, -ERANGE);
+	assert_message(&fixture.err, code);
+	fixture_close(&fixture);
+}
+
+Test(space, check_refuses_regions_that_overlap_what_is_there)
+{
+	struct tenon_space *space = new_space();
+	cr_assert_eq(add(space, 0, MIB, NULL), 0);
+	const struct tenon_space_region regions[] = {region_at(MIB, MIB), region_at(0, MIB)};
+	struct tenon_error err = {0};
+	int code = tenon_space_check(space, regions, 2, &err);
+	cr_assert_eq(code, -EEXIST);
+	assert_message(&err, code);
+	tenon_space_destroy(space);
+}
+
+Test(space, check_refuses_regions_that_overlap_each_other)
+{
+	struct tenon_space *space = new_space();
+	const struct tenon_space_region regions[] = {region_at(0, 2 * MIB), region_at(4 * MIB, MIB),
+						     region_at(MIB, MIB)};
+	struct tenon_error err = {0};
+	int code = tenon_space_check(space, regions, 3, &err);
+	cr_assert_eq(code, -EEXIST, "got %d", code);
+	assert_message(&err, code);
+	tenon_space_destroy(space);
+}
+
+Test(space, check_refuses_more_regions_than_there_is_room_for)
+{
+	enum { MANY = 1000 };
+	static struct tenon_space_region regions[MANY];
+	for (unsigned i = 0; i < MANY; i++)
+		regions[i] = region_at(i * 2 * MIB, MIB);
+	struct tenon_space *space = new_space();
+	struct tenon_error err = {0};
+	int code = tenon_space_check(space, regions, MANY, &err);
+	cr_assert_eq(code, -ENOSPC, "got %d", code);
+	assert_message(&err, code);
+	tenon_space_destroy(space);
+}
+
+Test(space, check_adds_all_regions_up_for_the_lock_limit)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
+	fake_set_memlock(20 * MIB);
+	const struct tenon_space_region regions[] = {region_at(16 * MIB, 10 * MIB), region_at(32 * MIB, 10 * MIB)};
+	cr_assert_eq(tenon_space_check(fixture.space, regions, 1, NULL), 0);
+	int code = tenon_space_check(fixture.space, regions, 2, &fixture.err);
+	cr_assert_eq(code, -ENOMEM);
+	assert_message(&fixture.err, code);
+	fixture_close(&fixture);
+}
+
+/* ---- Allowed addresses, sharing ---- */
 
 Test(space, everything_is_allowed_before_the_first_device)
 {

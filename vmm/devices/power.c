@@ -8,7 +8,7 @@
 #include "../layout.h"
 #include "power.h"
 
-#define SLEEP_ENABLE 0x20u
+#define SLEEP_ENABLE      0x20u
 #define SLEEP_TYPE(value) ((value) >> 2 & 7u)
 
 /* Every register reads zero: no wake status, nothing pending. */

@@ -14,7 +14,7 @@
 /* The host bridge has nothing to configure: an id that names what it is, and its class. */
 #define BRIDGE_VENDOR 0x1b36 /* Red Hat: id of a generic PCIe host bridge */
 #define BRIDGE_DEVICE 0x0008
-#define CLASS_BRIDGE 0x0600 /* bridge, host */
+#define CLASS_BRIDGE  0x0600 /* bridge, host */
 
 static uint32_t bridge_read(void *context, unsigned offset, unsigned size_bytes)
 {
@@ -89,7 +89,8 @@ int pci_bus_add(struct pci_bus *bus, unsigned device, unsigned function, const s
 		struct tenon_error *err)
 {
 	if (bus->functions[device][function])
-		return tenon_fail(err, -EBUSY, "guest slot %02x.%x: already taken; give another slot= to one of the devices", device,
+		return tenon_fail(err, -EBUSY,
+				  "guest slot %02x.%x: already taken; give another slot= to one of the devices", device,
 				  function);
 	bus->functions[device][function] = what;
 	return 0;

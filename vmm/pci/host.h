@@ -12,7 +12,7 @@
 
 #include "../bus.h"
 
-#define PCI_DEVICES 32
+#define PCI_DEVICES   32
 #define PCI_FUNCTIONS 8
 
 /* A function's config space. Offsets 0-4095; sizes 1, 2, 4, naturally aligned. */
@@ -35,7 +35,7 @@ struct pci_host {
 	struct pci_bus root;
 	struct pci_root_port *ports[PCI_ROOT_PORTS_MAX];
 	unsigned port_count;
-	unsigned bus_count; /* buses that ECAM covers */
+	unsigned bus_count;         /* buses that ECAM covers */
 	struct pci_function bridge; /* 00:00.0 */
 };
 

@@ -11,11 +11,14 @@
 #include "../layout.h"
 #include "placement.h"
 
-#define MIB (1ull << 20)
-#define GIB (1ull << 30)
+#define MIB             (1ull << 20)
+#define GIB             (1ull << 30)
 #define IO_BRIDGE_BYTES 4096u
 
 enum space { SPACE_IO, SPACE_32, SPACE_64, SPACES };
+
+static const char *const space_names[SPACES] = {"the I/O window of 60 KiB", "the 32-bit window of 512 MiB",
+						   "the guest's physical address space"};
 
 /* Something to place: one BAR, or one window of a root port. */
 struct block {
@@ -99,8 +102,11 @@ static unsigned collect_port(const struct placement_device *device, unsigned ind
 		}
 		uint64_t bytes = align_up(lay_out(bars, bar_count, space, 0), unit);
 		if (bytes)
-			blocks[count++] = (struct block){
-				.size_bytes = bytes, .alignment = alignment, .space = space, .device = index, .bar = -1};
+			blocks[count++] = (struct block){.size_bytes = bytes,
+							 .alignment = alignment,
+							 .space = space,
+							 .device = index,
+							 .bar = -1};
 	}
 	return count;
 }
@@ -141,30 +147,48 @@ static const char *first_beyond(const struct placement_device *devices, const st
 	return devices[0].name;
 }
 
+/* A BAR that fits nowhere is refused before sizes are added up, which then cannot overflow. */
+static int check_sizes(const struct placement_device *device, const uint64_t *first, const uint64_t *limit,
+		       struct tenon_error *err)
+{
+	for (unsigned bar = 0; bar < TENON_DEVICE_BARS; bar++) {
+		enum space space = space_of(&device->bars[bar], device->port);
+		uint64_t room = limit[space] > first[space] ? limit[space] - first[space] : 0;
+		if (device->bars[bar].size_bytes > room)
+			return tenon_fail(err, -ENOSPC, "%s: BAR %u does not fit into %s; it cannot be assigned", device->name,
+					  bar, space_names[space]);
+	}
+	return 0;
+}
+
 int placement_compute(struct placement_device *devices, unsigned count, uint64_t first64, unsigned physical_bits,
 		      struct placement *out, struct tenon_error *err)
 {
-	static const char *const names[SPACES] = {"the I/O window of 60 KiB", "the 32-bit window of 512 MiB",
-						  "the guest's physical address space"};
 	struct block blocks[BLOCKS_MAX];
 	unsigned block_count = 0;
 	if (count > PLACEMENT_DEVICES_MAX)
 		return tenon_fail(err, -ENOSPC, "%u devices: a VM can have %d at most; assign fewer", count,
 				  PLACEMENT_DEVICES_MAX);
+	const uint64_t first[SPACES] = {LAYOUT_PCI_IO, LAYOUT_PCI32, align_up(first64, GIB)};
+	const uint64_t limit[SPACES] = {LAYOUT_PCI_IO + LAYOUT_PCI_IO_BYTES,
+					LAYOUT_PCI32 + (uint64_t)LAYOUT_PCI32_BYTES, 1ull << physical_bits};
+	for (unsigned i = 0; i < count; i++) {
+		int code = check_sizes(&devices[i], first, limit, err);
+		if (code < 0)
+			return code;
+	}
 	for (unsigned i = 0; i < count; i++)
-		block_count += devices[i].port ? collect_port(&devices[i], i, blocks + block_count) :
-						 collect_bars(&devices[i], i, blocks + block_count);
+		block_count += devices[i].port ? collect_port(&devices[i], i, blocks + block_count)
+					       : collect_bars(&devices[i], i, blocks + block_count);
 	qsort(blocks, block_count, sizeof(*blocks), by_alignment);
 
-	const uint64_t first[SPACES] = {LAYOUT_PCI_IO, LAYOUT_PCI32, align_up(first64, GIB)};
-	const uint64_t limit[SPACES] = {LAYOUT_PCI_IO + LAYOUT_PCI_IO_BYTES, LAYOUT_PCI32 + (uint64_t)LAYOUT_PCI32_BYTES,
-					1ull << physical_bits};
 	struct placement_window windows[SPACES];
 	for (enum space space = SPACE_IO; space < SPACES; space++) {
 		uint64_t end = lay_out(blocks, block_count, space, first[space]);
-		if (end > limit[space] || end < first[space])
+		if (end > first[space] && end > limit[space])
 			return tenon_fail(err, -ENOSPC, "%s: its BARs do not fit into %s; assign fewer devices",
-					  first_beyond(devices, blocks, block_count, space, limit[space]), names[space]);
+					  first_beyond(devices, blocks, block_count, space, limit[space]),
+					  space_names[space]);
 		uint64_t unit = space == SPACE_IO ? IO_BRIDGE_BYTES : MIB;
 		windows[space] = (struct placement_window){first[space], align_up(end - first[space], unit)};
 	}
@@ -175,6 +199,7 @@ int placement_compute(struct placement_device *devices, unsigned count, uint64_t
 		else
 			device->address[blocks[i].bar] = blocks[i].address;
 	}
-	*out = (struct placement){.io = windows[SPACE_IO], .memory32 = windows[SPACE_32], .memory64 = windows[SPACE_64]};
+	*out = (struct placement){
+		.io = windows[SPACE_IO], .memory32 = windows[SPACE_32], .memory64 = windows[SPACE_64]};
 	return 0;
 }

@@ -23,9 +23,9 @@ struct placement_window {
 /* One device: its BARs in, their addresses out. */
 struct placement_device {
 	const char *name;
-	const struct tenon_bar_info *bars; /* TENON_DEVICE_BARS */
-	struct pci_root_port *port;        /* NULL: on the root bus */
-	uint64_t address[TENON_DEVICE_BARS]; /* 0: not placed */
+	const struct tenon_bar_info *bars;         /* TENON_DEVICE_BARS */
+	struct pci_root_port *port;                /* NULL: on the root bus */
+	uint64_t address[TENON_DEVICE_BARS];       /* 0: not placed */
 	struct pci_root_port_windows port_windows; /* of `port`, when there is one */
 };
 

@@ -9,11 +9,11 @@
 
 #include "root_port.h"
 
-#define PORT_VENDOR 0x1b36 /* Red Hat: id of a generic PCIe root port */
-#define PORT_DEVICE 0x000c
+#define PORT_VENDOR      0x1b36 /* Red Hat: id of a generic PCIe root port */
+#define PORT_DEVICE      0x000c
 #define CLASS_BRIDGE_PCI 0x0604
-#define EXP_AT 0x40u
-#define CONFIG_BYTES 256u
+#define EXP_AT           0x40u
+#define CONFIG_BYTES     256u
 
 struct pci_root_port {
 	struct pci_function function;
@@ -80,7 +80,8 @@ static void describe(struct pci_root_port *port)
 	put16(value, EXP_AT + PCI_EXP_FLAGS, 2 | PCI_EXP_TYPE_ROOT_PORT << 4 | PCI_EXP_FLAGS_SLOT);
 	put32(value, EXP_AT + PCI_EXP_DEVCAP, PCI_EXP_DEVCAP_RBER);
 	put16(write, EXP_AT + PCI_EXP_DEVCTL, 0x78ef);
-	put32(value, EXP_AT + PCI_EXP_LNKCAP, PCI_EXP_LNKCAP_SLS_2_5GB | 1 << 4 | port->number << 24); /* x1, port number */
+	put32(value, EXP_AT + PCI_EXP_LNKCAP,
+	      PCI_EXP_LNKCAP_SLS_2_5GB | 1 << 4 | port->number << 24); /* x1, port number */
 	put16(write, EXP_AT + PCI_EXP_LNKCTL, PCI_EXP_LNKCTL_ASPMC | PCI_EXP_LNKCTL_RCB | PCI_EXP_LNKCTL_CCC);
 	put16(value, EXP_AT + PCI_EXP_LNKSTA, PCI_EXP_LNKSTA_CLS_2_5GB | PCI_EXP_LNKSTA_NLW_X1);
 	put32(value, EXP_AT + PCI_EXP_SLTCAP, port->number << 19); /* no hotplug: a fixed slot with a number */
@@ -94,7 +95,8 @@ int pci_root_port_create(unsigned number, struct pci_root_port **out, struct ten
 	if (!port)
 		return tenon_fail(err, -ENOMEM, "root port %u: out of memory; free some memory", number);
 	port->number = number;
-	port->function = (struct pci_function){.config_read = config_read, .config_write = config_write, .context = port};
+	port->function =
+		(struct pci_function){.config_read = config_read, .config_write = config_write, .context = port};
 	describe(port);
 	*out = port;
 	return 0;
@@ -108,8 +110,8 @@ void pci_root_port_destroy(struct pci_root_port *port)
 int pci_root_port_plug(struct pci_host *host, unsigned device, struct pci_root_port *port, struct tenon_error *err)
 {
 	if (host->port_count == PCI_ROOT_PORTS_MAX)
-		return tenon_fail(err, -ENOSPC, "root port %u: more than %d of them; put devices on the root bus", port->number,
-				  PCI_ROOT_PORTS_MAX);
+		return tenon_fail(err, -ENOSPC, "root port %u: more than %d of them; put devices on the root bus",
+				  port->number, PCI_ROOT_PORTS_MAX);
 	int code = pci_bus_add(&host->root, device, 0, &port->function, err);
 	if (code == 0)
 		host->ports[host->port_count++] = port;
@@ -129,7 +131,8 @@ void pci_root_port_reset(struct pci_root_port *port, const struct pci_root_port_
 	value[PCI_IO_BASE] = (uint8_t)((windows->io_bytes ? windows->io_first >> 8 : 0xf0) & 0xf0);
 	value[PCI_IO_LIMIT] = (uint8_t)(io_last >> 8 & 0xf0);
 	uint32_t last = windows->memory_bytes ? windows->memory_first + windows->memory_bytes - 1 : 0;
-	put16(value, PCI_MEMORY_BASE, (uint16_t)((windows->memory_bytes ? windows->memory_first >> 16 : 0xfff0) & 0xfff0));
+	put16(value, PCI_MEMORY_BASE,
+	      (uint16_t)((windows->memory_bytes ? windows->memory_first >> 16 : 0xfff0) & 0xfff0));
 	put16(value, PCI_MEMORY_LIMIT, (uint16_t)(last >> 16 & 0xfff0));
 	uint64_t prefetch_last = windows->prefetch_bytes ? windows->prefetch_first + windows->prefetch_bytes - 1 : 0;
 	uint64_t prefetch_first = windows->prefetch_bytes ? windows->prefetch_first : 0xfff00000;

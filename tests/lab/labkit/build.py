@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a run needs and does not bring: the kernel, and the small static programs of host and guest."""
 from pathlib import Path
+import functools
 import os
 import subprocess
 
@@ -41,3 +42,13 @@ def program(source: Path) -> Path:
          "-lpthread"], check=True)
     unfinished.rename(target)
     return target
+
+
+@functools.cache
+def tsc_khz() -> int:
+    """The rate of this machine's time stamp counter, which the emulated host sees.
+
+    The host would measure it itself, badly under load; KVM then holds on to a rate that the kernel corrects a second later,
+    and guests' timers stop firing.
+    """
+    return int(subprocess.run([program(LAB / "host" / "tsc_khz.c")], stdout=subprocess.PIPE, check=True).stdout)

@@ -61,6 +61,15 @@ def make_host(path: Path, init: Path):
     archive.write(path)
 
 
+def make_small_guest(path: Path, init: Path):
+    """A guest that is one static program."""
+    archive = Archive()
+    for folder in ("proc", "sys", "dev"):
+        archive.folder(folder)
+    archive.file("init", init.read_bytes(), executable=True)
+    archive.write(path)
+
+
 def make_guest(path: Path, init: Path, script: Path, programs: list, modules: list):
     """A guest that runs `script`; `programs` land in /bin, kernel `modules` in /modules and are loaded in this order."""
     archive = Archive()

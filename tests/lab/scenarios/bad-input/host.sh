@@ -54,16 +54,17 @@ bad kernel-text 'neither|not a' --kernel /tmp/bad/text
 head -c 1000000 bzImage >truncated
 bad kernel-truncated 'truncated|short|ends' --kernel /tmp/bad/truncated
 head -c 520 bzImage >stump
-bad kernel-header-truncated 'truncated|short|ends|neither|not a' --kernel /tmp/bad/stump
+bad kernel-header-truncated 'truncated|short|ends|neither|boot sector' --kernel /tmp/bad/stump
 gzip -1 <bzImage >zipped
 bad kernel-gzip 'gzip|compressed' --kernel /tmp/bad/zipped
-bad kernel-elf-without-pvh 'PVH' --kernel /tmp/bad/tenon
+cp $OUT/bin/vfio_open elf
+bad kernel-elf-without-pvh 'PVH' --kernel /tmp/bad/elf
 head -c 100000 $VMLINUX >half-elf
 bad kernel-elf-truncated 'truncated|short|ends|outside|beyond' --kernel /tmp/bad/half-elf
 bad initrd-missing '/tmp/bad/none.*No such file' --initrd /tmp/bad/none
 bad initrd-directory 'directory' --initrd /tmp
 truncate -s 300M big-initrd
-bad initrd-too-big 'initrd.*(fit|memory|MiB)' --initrd /tmp/bad/big-initrd
+bad initrd-too-big 'memory.*big-initrd' --initrd /tmp/bad/big-initrd
 
 # Memory and CPUs
 bad memory-below-kernel 'memory' --memory 16M
@@ -95,7 +96,7 @@ until [ -s /tmp/bad/holder ]; do sleep 0.1; done
 bad device-in-use "$NVME.*(use|busy)" --device $NVME
 kill $holder
 wait $holder
-insmod /run/lab/kernel/modules/e1000e.ko
+busybox insmod /run/lab/kernel/modules/e1000e.ko
 bad group-blocked "$NIC.*e1000e" --device $SHARED
 bind_driver $NIC ""
 

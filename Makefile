@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+# Thin: each target says what it runs. CMake builds; tests/ holds everything else.
+.PHONY: help build demo check bench lab format clean
+help:
+	@echo 'make build   build/tenon, for use (release)'
+	@echo 'make demo    install what is missing, build, and show Linux booting with an NVMe assigned'
+	@echo 'make check   install what is missing, build, run every test, the lab included'
+	@echo 'make bench   figures beside QEMU, one line each; build/bench.json'
+	@echo 'make lab     list the lab scenarios; tests/lab/lab run NAME runs one'
+	@echo 'make format  clang-format every source'
+	@echo 'make clean   remove build/ (the cached lab kernel stays)'
+
+build:
+	@tests/install build
+	@cmake --preset release --log-level=WARNING
+	@cmake --build --preset release
+
+demo:
+	@tests/install build lab
+	@tests/demo
+
+check:
+	@tests/install build lab test
+	@tests/check
+
+bench:
+	@tests/install build lab
+	@cmake --preset release --log-level=WARNING
+	@cmake --build --preset release
+	@tests/bench/bench
+
+lab:
+	@tests/lab/lab list
+
+format:
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+clean:
+	rm -rf build
