@@ -44,11 +44,10 @@ static int host_memory_map(void *host, uint64_t gpa, uint64_t size_bytes, void *
 	return tenon_vm_memory_add(self->vm, &memory, err);
 }
 
-static void host_memory_unmap(void *host, uint64_t gpa, uint64_t size_bytes)
+static int host_memory_unmap(void *host, uint64_t gpa, uint64_t size_bytes, struct tenon_error *err)
 {
 	const struct tenon_vm_host *self = host;
-	struct tenon_error error;
-	log_failure(host, tenon_vm_memory_remove(self->vm, gpa, size_bytes, &error), &error);
+	return tenon_vm_memory_remove(self->vm, gpa, size_bytes, err);
 }
 
 static void host_bar_placed(void *host, const struct tenon_bar_placement *placement)

@@ -164,7 +164,8 @@ void bars_finish(struct tenon_device *device)
 {
 	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
 		struct bar *bar = &device->bars.bar[i];
-		if (bar->hva)
+		/* What the guest may still reach must never become other memory of this process. */
+		if (bar->hva && !bar->stuck)
 			kernel_unmap(bar->hva, bar->reserved_bytes);
 		bar->hva = NULL;
 	}
@@ -205,9 +206,15 @@ static bool same_place(const struct tenon_bar_placement *a, const struct tenon_b
 static void unmap_from_guest(struct tenon_device *device, struct bar *bar)
 {
 	for (unsigned i = 0; i < bar->region.area_count; i++) {
-		if (bar->area_mapped[i])
-			device->ops->memory_unmap(device->host, bar->placed.address + bar->region.areas[i].offset,
-						  bar->region.areas[i].size_bytes);
+		struct tenon_error error;
+		if (!bar->area_mapped[i])
+			continue;
+		if (device->ops->memory_unmap(device->host, bar->placed.address + bar->region.areas[i].offset,
+					      bar->region.areas[i].size_bytes, &error) < 0) {
+			device_log_error(device, &error);
+			bar->stuck = true;
+			continue;
+		}
 		bar->area_mapped[i] = false;
 	}
 }
@@ -219,6 +226,8 @@ static void map_into_guest(struct tenon_device *device, struct bar *bar)
 	for (unsigned i = 0; i < bar->region.area_count; i++) {
 		const struct transport_area *area = &bar->region.areas[i];
 		struct tenon_error error;
+		if (bar->area_mapped[i]) /* could not be withdrawn from where it was */
+			continue;
 		/* Refused where the guest put the BAR over something else; it then works trapped, if at all, as on hardware. */
 		if (device->ops->memory_map(device->host, bar->placed.address + area->offset, area->size_bytes,
 					    (uint8_t *)bar->hva + area->offset, &error) < 0)

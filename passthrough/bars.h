@@ -21,6 +21,7 @@ struct bar {
 	uint64_t reserved_bytes;
 	struct tenon_bar_placement placed;     /* as the VMM was last told */
 	bool area_mapped[TRANSPORT_AREAS_MAX]; /* visible to the guest right now */
+	bool stuck;                            /* the VMM could not withdraw an area: the mapping is kept for good */
 };
 
 struct bars {

@@ -15,6 +15,8 @@
 #define STANDARD_END   0x100u
 #define STANDARD_FIRST 0x40u
 #define STANDARD_MAX   ((STANDARD_END - STANDARD_FIRST) / 4)
+#define EXP_BYTES_V1   0x14u /* up to link status; an endpoint has no slot or root registers */
+#define EXP_BYTES_V2   0x3cu /* with all registers of version 2 */
 #define EXTENDED_MAX   ((TENON_CONFIG_BYTES - STANDARD_END) / 4)
 
 struct builder {
@@ -57,8 +59,7 @@ static unsigned standard_bytes(const uint8_t *hardware, unsigned at, const struc
 	case PCI_CAP_ID_MSI:
 		return msi_bytes(get16(hardware, at + PCI_MSI_FLAGS));
 	case PCI_CAP_ID_EXP:
-		return (get16(hardware, at + PCI_EXP_FLAGS) & PCI_EXP_FLAGS_VERS) >= 2 ? PCI_CAP_EXP_ENDPOINT_SIZEOF_V2
-										       : PCI_CAP_EXP_ENDPOINT_SIZEOF_V1;
+		return (get16(hardware, at + PCI_EXP_FLAGS) & PCI_EXP_FLAGS_VERS) >= 2 ? EXP_BYTES_V2 : EXP_BYTES_V1;
 	case PCI_CAP_ID_VNDR:
 		return hardware[at + 2];
 	default:

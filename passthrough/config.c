@@ -169,11 +169,25 @@ static void bar_changed(struct tenon_device *device)
 	bars_place(device);
 }
 
+/*
+ * Back in D0 the device has the COMMAND that the kernel saved when it left, whatever the guest wrote since: it is written again
+ * before any BAR is reachable. A state that the device does not have is not entered.
+ */
 static void power_changed(struct tenon_device *device)
 {
-	unsigned at = device->config.pm + PCI_PM_CTRL;
+	struct config *config = &device->config;
+	unsigned at = config->pm + PCI_PM_CTRL;
+	uint16_t abilities = config_value16(config, config->pm + PCI_PM_PMC);
+	uint16_t state = config_value16(config, at) & PCI_PM_CTRL_STATE_MASK;
+	if ((state == 1 && !(abilities & PCI_PM_CAP_D1)) || (state == 2 && !(abilities & PCI_PM_CAP_D2))) {
+		state = (uint16_t)device_hardware_config_read(device, at, 2) & PCI_PM_CTRL_STATE_MASK;
+		config->value[at] = (uint8_t)((config->value[at] & ~PCI_PM_CTRL_STATE_MASK) | state);
+	}
 	bars_withdraw(device);
-	device_hardware_config_write(device, at, 2, config_value16(&device->config, at) & PCI_PM_CTRL_STATE_MASK);
+	device_hardware_config_write(device, at, 2, state);
+	if (state == 0)
+		device_hardware_config_write(device, PCI_COMMAND, 2,
+					     config_value16(config, PCI_COMMAND) & COMMAND_TO_HARDWARE);
 	bars_place(device);
 }
 

@@ -120,8 +120,10 @@ static int bind_device(struct tenon_device *device, struct tenon_error *err)
 {
 	if (device->ops->file_add) {
 		int code = device->ops->file_add(device->host, device->cdev, err);
-		if (code < 0)
+		if (code < 0) {
+			tenon_fail_wrap(err, "%s", device->address.name);
 			return code;
+		}
 		device->file_added = true;
 	}
 	int code = space_join_iommufd(device->space, device->cdev, device->address.name, err);
@@ -204,9 +206,10 @@ static void quiesce(struct tenon_device *device)
 	interrupts_reset(device);
 	config_set16(config->value, PCI_COMMAND, 0);
 	bars_withdraw(device);
-	device_hardware_config_write(device, PCI_COMMAND, 2, 0);
+	/* D0 first: on the way back from D3 the kernel restores the COMMAND that it saved on the way in. */
 	if (config->pm && config_value16(config, config->pm + PCI_PM_CTRL) & PCI_PM_CTRL_STATE_MASK)
 		device_hardware_config_write(device, config->pm + PCI_PM_CTRL, 2, 0);
+	device_hardware_config_write(device, PCI_COMMAND, 2, 0);
 }
 
 void tenon_device_close(struct tenon_device *device)

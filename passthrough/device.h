@@ -49,7 +49,7 @@ void device_log_error(struct tenon_device *device, const struct tenon_error *err
 uint32_t device_hardware_config_read(struct tenon_device *device, unsigned offset, unsigned size_bytes);
 void device_hardware_config_write(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value);
 
-/** Quiesces (interrupts, DMA, decoding, power state) and, if `function_reset`, resets; then config space as at open. */
+/** Quiesces (interrupts, DMA, decoding, power state) and resets; then config space as at open. */
 int device_reset_locked(struct tenon_device *device, struct tenon_error *err);
 
 #endif

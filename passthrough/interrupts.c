@@ -96,6 +96,7 @@ void interrupts_finish(struct tenon_device *device)
 void interrupts_reset(struct tenon_device *device)
 {
 	switch_off(device);
+	device->interrupts.intx_failed = false;
 	msix_reset_table(device);
 }
 
@@ -113,7 +114,7 @@ static enum interrupt_mode wanted_mode(const struct tenon_device *device)
 	if (device->interrupts.msi_count &&
 	    (config_value16(config, config->msi + PCI_MSI_FLAGS) & PCI_MSI_FLAGS_ENABLE))
 		return INTERRUPT_MSI;
-	if (device->interrupts.intx_pin && !(command & PCI_COMMAND_INTX_DISABLE) &&
+	if (device->interrupts.intx_pin && !device->interrupts.intx_failed && !(command & PCI_COMMAND_INTX_DISABLE) &&
 	    (command & (PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY | PCI_COMMAND_IO)))
 		return INTERRUPT_INTX;
 	return INTERRUPT_NONE;
@@ -135,7 +136,7 @@ void interrupts_update(struct tenon_device *device)
 			struct tenon_error error;
 			if (intx_enable(device, &error) < 0) {
 				device_log_error(device, &error);
-				interrupts->intx_pin = 0; /* do not try at every write */
+				interrupts->intx_failed = true; /* not tried again at every write, but after a reset */
 				return;
 			}
 		}

@@ -38,6 +38,7 @@ struct msix_layout {
 struct interrupts {
 	enum interrupt_mode mode;
 	unsigned intx_pin; /* 0: none, or it cannot be delivered */
+	bool intx_failed;
 	unsigned msi_count;
 	struct msix_layout msix;
 	bool msix_resizable;    /* the kernel adds vectors one by one; it never does for MSI */

@@ -49,7 +49,7 @@ static int map(struct space_backend *backend, const struct tenon_space_region *r
 	return 0;
 }
 
-static void unmap(struct space_backend *backend, uint64_t gpa, uint64_t size_bytes)
+static int unmap(struct space_backend *backend, uint64_t gpa, uint64_t size_bytes, struct tenon_error *err)
 {
 	struct iommufd *self = iommufd(backend);
 	struct iommu_ioas_unmap request = {
@@ -58,7 +58,13 @@ static void unmap(struct space_backend *backend, uint64_t gpa, uint64_t size_byt
 		.iova = gpa,
 		.length = size_bytes,
 	};
-	kernel_ioctl(self->fd, IOMMU_IOAS_UNMAP, &request);
+	int code = kernel_ioctl(self->fd, IOMMU_IOAS_UNMAP, &request);
+	if (code < 0)
+		return tenon_fail(err, code,
+				  "guest memory at 0x%llx: cannot unmap it from devices: %s; keep it until the devices "
+				  "are closed",
+				  (unsigned long long)gpa, strerror(-code));
+	return 0;
 }
 
 static int allowed(struct space_backend *backend, struct tenon_iova_range *ranges, size_t capacity,
@@ -146,12 +152,19 @@ int iommufd_attach(struct space_backend *backend, int cdev, const char *name, st
 	struct iommufd *self = iommufd(backend);
 	struct vfio_device_bind_iommufd bind = {.argsz = sizeof(bind), .iommufd = self->fd};
 	int code = kernel_ioctl(cdev, VFIO_DEVICE_BIND_IOMMUFD, &bind);
-	/* The kernel says EINVAL when the device is open elsewhere, EBUSY when its group has another owner. */
+	/* EINVAL is also what the kernel says of a device whose DMA its IOMMU cannot keep coherent with the caches. */
 	if (code == -EINVAL || code == -EBUSY)
-		return tenon_fail(err, -EBUSY,
-				  "%s: cannot bind: %s; another process uses it or its IOMMU group: end that process "
-				  "(fuser -v /dev/vfio/devices/* shows it)",
-				  name, code == -EINVAL ? "already open" : "its IOMMU group is owned");
+		return tenon_fail(
+			err, -EBUSY,
+			"%s: cannot bind: %s; end the process that uses it (fuser -v /dev/vfio/devices/* shows it)",
+			name,
+			code == -EINVAL ? "already open, in another process or twice in this one"
+					: "another process owns its IOMMU group");
+	if (code == -EPERM)
+		return tenon_fail(err, code,
+				  "%s: cannot bind: the host cannot isolate its interrupts; turn interrupt remapping "
+				  "on in the firmware",
+				  name);
 	if (code < 0)
 		return tenon_fail(err, code, "%s: cannot bind to %s: %s; see the host's kernel log", name, IOMMUFD_PATH,
 				  strerror(-code));

@@ -17,6 +17,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "kernel.h"
@@ -183,6 +184,12 @@ int kernel_fd_path(int fd, char *path, size_t capacity)
 		return -errno;
 	path[length] = '\0';
 	return 0;
+}
+
+void kernel_sleep_ms(unsigned milliseconds)
+{
+	struct timespec pause = {.tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1000000L};
+	nanosleep(&pause, NULL);
 }
 
 /* CAP_IPC_LOCK lifts the limit: iommufd and type1 then do not account at all. */

@@ -40,6 +40,7 @@ int kernel_link_name(const char *path, char *name, size_t capacity);
 int kernel_list(const char *path, int (*entry)(void *context, const char *name), void *context);
 /** Path of an open file, by /proc/self/fd. */
 int kernel_fd_path(int fd, char *path, size_t capacity);
+void kernel_sleep_ms(unsigned milliseconds);
 /** RLIMIT_MEMLOCK, in bytes; UINT64_MAX: none. */
 uint64_t kernel_memlock_limit(void);
 

@@ -44,7 +44,8 @@ void tenon_space_destroy(struct tenon_space *space)
 		return;
 	if (space->iommufd) {
 		for (unsigned i = 0; space->mapped && i < space->region_count; i++)
-			space->iommufd->ops->unmap(space->iommufd, space->regions[i].gpa, space->regions[i].size_bytes);
+			space->iommufd->ops->unmap(space->iommufd, space->regions[i].gpa, space->regions[i].size_bytes,
+						   NULL);
 		space->iommufd->ops->destroy(space->iommufd);
 	}
 	free(space);
@@ -144,7 +145,8 @@ static int check_against(const struct tenon_space_region *regions, size_t index,
 {
 	for (size_t i = 0; i < index; i++) {
 		if (overlaps(&regions[i], &regions[index]))
-			return tenon_fail(err, -EEXIST, "guest memory at 0x%llx: overlaps that at 0x%llx; lay it out without overlap",
+			return tenon_fail(err, -EEXIST,
+					  "guest memory at 0x%llx: overlaps that at 0x%llx; lay it out without overlap",
 					  (unsigned long long)regions[index].gpa, (unsigned long long)regions[i].gpa);
 	}
 	return 0;
@@ -155,7 +157,8 @@ int tenon_space_check(struct tenon_space *space, const struct tenon_space_region
 {
 	uint64_t more_bytes = 0;
 	if (count > REGIONS_MAX - space->region_count)
-		return tenon_fail(err, -ENOSPC, "guest memory: more than %d regions; join neighbouring ones", REGIONS_MAX);
+		return tenon_fail(err, -ENOSPC, "guest memory: more than %d regions; join neighbouring ones",
+				  REGIONS_MAX);
 	for (size_t i = 0; i < count; i++) {
 		int code = check_region(space, &regions[i], err);
 		if (code == 0)
@@ -199,8 +202,9 @@ int tenon_space_remove(struct tenon_space *space, uint64_t gpa, uint64_t size_by
 	for (unsigned i = 0; i < space->region_count; i++) {
 		if (space->regions[i].gpa != gpa || space->regions[i].size_bytes != size_bytes)
 			continue;
-		if (space->mapped)
-			space->iommufd->ops->unmap(space->iommufd, gpa, size_bytes);
+		int code = space->mapped ? space->iommufd->ops->unmap(space->iommufd, gpa, size_bytes, err) : 0;
+		if (code < 0)
+			return code;
 		space->regions[i] = space->regions[--space->region_count];
 		return 0;
 	}
@@ -230,7 +234,7 @@ static int map_all(struct tenon_space *space, struct tenon_error *err)
 		if (code < 0) {
 			while (i-- > 0)
 				space->iommufd->ops->unmap(space->iommufd, space->regions[i].gpa,
-							   space->regions[i].size_bytes);
+							   space->regions[i].size_bytes, NULL);
 			return code;
 		}
 	}

@@ -12,7 +12,7 @@ struct space_backend;
 
 struct space_backend_ops {
 	int (*map)(struct space_backend *backend, const struct tenon_space_region *region, struct tenon_error *err);
-	void (*unmap)(struct space_backend *backend, uint64_t gpa, uint64_t size_bytes);
+	int (*unmap)(struct space_backend *backend, uint64_t gpa, uint64_t size_bytes, struct tenon_error *err);
 	/* As tenon_space_allowed. */
 	int (*allowed)(struct space_backend *backend, struct tenon_iova_range *ranges, size_t capacity,
 		       struct tenon_error *err);

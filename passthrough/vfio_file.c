@@ -13,6 +13,8 @@
 #include "vfio_file.h"
 
 #define REGIONS_MAX           VFIO_PCI_NUM_REGIONS
+#define RESET_TRIES           10
+#define RESET_PAUSE_MS        10
 #define REGION_INFO_BYTES_MAX 65536u /* a capability chain longer than this is not from a sane kernel */
 
 struct vfio_file {
@@ -226,7 +228,13 @@ static int irq_unmask_on(struct transport *transport, unsigned irq, int eventfd,
 static int reset(struct transport *transport, struct tenon_error *err)
 {
 	struct vfio_file *file = vfio_file(transport);
-	int code = kernel_ioctl(file->fd, VFIO_DEVICE_RESET, NULL);
+	int code = -EAGAIN;
+	/* The kernel only tries the device's lock, which a reader of sysfs may hold for a moment. */
+	for (unsigned tries = 0; code == -EAGAIN && tries < RESET_TRIES; tries++) {
+		if (tries)
+			kernel_sleep_ms(RESET_PAUSE_MS);
+		code = kernel_ioctl(file->fd, VFIO_DEVICE_RESET, NULL);
+	}
 	if (code < 0)
 		return tenon_fail(err, code, "%s: VFIO_DEVICE_RESET failed: %s; see the host's kernel log", file->name,
 				  strerror(-code));

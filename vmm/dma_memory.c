@@ -25,7 +25,7 @@ static int map_parts(struct dma_memory *dma, struct tenon_error *err)
 		const struct tenon_space_region region = region_of(&dma->memory->parts[i]);
 		code = tenon_space_add(dma->space, &region, err);
 	}
-	log_step(started, "mapping guest memory for the devices");
+	log_step(log_now_ns() - started, "mapping guest memory for the devices");
 	return code;
 }
 
@@ -46,8 +46,7 @@ static void *populate_and_map(void *argument)
 	struct tenon_error error = {0};
 	uint64_t started = log_now_ns();
 	int code = memory_populate(dma->memory, 0, &dma->cancelled, &error);
-	log_step(started, "populating %llu MiB of guest memory",
-		 (unsigned long long)(dma->memory->options.size_bytes >> 20));
+	uint64_t populated = log_now_ns();
 
 	pthread_mutex_lock(&dma->lock);
 	dma->populated = true;
@@ -56,6 +55,9 @@ static void *populate_and_map(void *argument)
 
 	/* A failure waits for the devices too: theirs, if there is one, says more. */
 	bool open = wait_for_devices(dma);
+	if (open) /* else an error says all there is to say */
+		log_step(populated - started, "populating %llu MiB of guest memory",
+			 (unsigned long long)(dma->memory->options.size_bytes >> 20));
 	if (code == 0 && open)
 		code = map_parts(dma, &error);
 	if (code == 0 && open)
@@ -66,7 +68,7 @@ static void *populate_and_map(void *argument)
 	dma->error = error;
 	pthread_cond_broadcast(&dma->changed);
 	pthread_mutex_unlock(&dma->lock);
-	if (code < 0 && open)
+	if (code < 0 && open && !atomic_load(&dma->cancelled))
 		dma->failed(dma->context, &dma->error);
 	return NULL;
 }
@@ -117,10 +119,28 @@ bool dma_memory_wait(struct dma_memory *dma)
 	if (atomic_load(&dma->mapped))
 		return true;
 	pthread_mutex_lock(&dma->lock);
-	while (!dma->ended && !atomic_load(&dma->cancelled))
+	while (!dma->ended && !dma->stop_waiting && !atomic_load(&dma->cancelled))
 		pthread_cond_wait(&dma->changed, &dma->lock);
 	pthread_mutex_unlock(&dma->lock);
 	return atomic_load(&dma->mapped);
+}
+
+bool dma_memory_failed(struct dma_memory *dma)
+{
+	pthread_mutex_lock(&dma->lock);
+	bool failed = dma->ended && !atomic_load(&dma->mapped);
+	pthread_mutex_unlock(&dma->lock);
+	return failed;
+}
+
+void dma_memory_stop_waiting(struct dma_memory *dma, bool stop)
+{
+	if (!dma->started)
+		return;
+	pthread_mutex_lock(&dma->lock);
+	dma->stop_waiting = stop;
+	pthread_cond_broadcast(&dma->changed);
+	pthread_mutex_unlock(&dma->lock);
 }
 
 void dma_memory_cancel(struct dma_memory *dma)
@@ -139,7 +159,5 @@ void dma_memory_finish(struct dma_memory *dma)
 		return;
 	dma_memory_cancel(dma);
 	pthread_join(dma->thread, NULL);
-	pthread_cond_destroy(&dma->changed);
-	pthread_mutex_destroy(&dma->lock);
-	dma->started = false;
+	/* The lock stays valid (a Linux mutex needs no destroying): a vCPU may be on its way out of the wait. */
 }

@@ -28,10 +28,11 @@ struct dma_memory {
 	bool started;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	bool populated;    /* or failed, or cancelled */
+	bool populated;           /* or failed, or cancelled */
 	bool devices_open;        /* mapping may begin */
 	bool ended;               /* mapped, failed or cancelled */
 	struct tenon_error error; /* why it failed, once it ended; code 0: it did not */
+	bool stop_waiting;
 	atomic_bool mapped;
 	atomic_bool cancelled;
 };
@@ -47,6 +48,12 @@ int dma_memory_devices_open(struct dma_memory *dma, struct tenon_error *err);
 
 /** Waits until devices can reach all memory. @return true; false when they never will */
 bool dma_memory_wait(struct dma_memory *dma);
+
+/** Whether it ended without having mapped the memory; `error` then says why. */
+bool dma_memory_failed(struct dma_memory *dma);
+
+/** While true, nobody waits: the VM is stopping or resetting, and what a vCPU was about to do is void. */
+void dma_memory_stop_waiting(struct dma_memory *dma, bool stop);
 
 /** Wakes every waiter and stops what can be stopped; a mapping that has begun is finished by the kernel. */
 void dma_memory_cancel(struct dma_memory *dma);

@@ -69,9 +69,8 @@ uint64_t log_now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
 
-void log_step(uint64_t started_ns, const char *format, ...)
+void log_step(uint64_t took_ns, const char *format, ...)
 {
-	uint64_t took_ns = log_now_ns() - started_ns;
 	if (quiet_lines || took_ns < LONG_STEP_NS)
 		return;
 	char what[400];

@@ -19,6 +19,6 @@ void log_error(const struct tenon_error *error);
 uint64_t log_now_ns(void);
 
 /** Tells that a step is done, if it took long enough (half a second) to be worth a line. */
-void log_step(uint64_t started_ns, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void log_step(uint64_t took_ns, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

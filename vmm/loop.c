@@ -26,13 +26,16 @@ struct loop {
 	int status;
 };
 
+/* Signals that the caller had ignored (nohup) stay ignored: a signalfd would report them all the same. */
 static void signal_set(sigset_t *set)
 {
+	static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1};
 	sigemptyset(set);
-	sigaddset(set, SIGINT);
-	sigaddset(set, SIGTERM);
-	sigaddset(set, SIGHUP);
-	sigaddset(set, SIGUSR1);
+	for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		struct sigaction action;
+		if (sigaction(signals[i], NULL, &action) < 0 || action.sa_handler != SIG_IGN)
+			sigaddset(set, signals[i]);
+	}
 }
 
 void loop_block_signals(void)
@@ -84,7 +87,7 @@ static void print_stats(const struct machine *machine)
 	machine_stats(machine, &stats);
 	uint64_t total = stats.port_reads + stats.port_writes + stats.memory_reads + stats.memory_writes + stats.kicks +
 			 stats.halts + stats.dirty_ring_full + stats.other;
-	fprintf(stderr,
+	dprintf(STDERR_FILENO,
 		"stats: port-reads=%llu port-writes=%llu memory-reads=%llu memory-writes=%llu kicks=%llu other=%llu "
 		"total=%llu\n",
 		(unsigned long long)stats.port_reads, (unsigned long long)stats.port_writes,
@@ -118,7 +121,7 @@ static void reset(struct loop *loop)
 		end(loop, RUN_FAILED);
 		return;
 	}
-	log_step(started, "the guest's reset");
+	log_step(log_now_ns() - started, "the guest's reset");
 }
 
 static void on_wake(struct loop *loop)

@@ -29,6 +29,7 @@ static void request_stop(struct machine *machine, enum machine_stop stop, unsign
 	machine->exit_status = status;
 	if (message)
 		tenon_fail(&machine->failure, -EIO, "%s", message);
+	dma_memory_stop_waiting(&machine->dma, true);
 	for (unsigned i = 0; i < machine->options->cpus; i++)
 		tenon_vcpu_pause(machine->vcpus[i].vcpu, false);
 	eventfd_write(machine->wake_fd, 1);
@@ -100,6 +101,8 @@ static int create_serial(struct machine *machine, struct tenon_error *err)
 	int code = chardev_open(machine->options->serial, &machine->chardev, err);
 	if (code < 0)
 		return code;
+	if (strcmp(machine->options->serial, "pty") == 0) /* whose path nobody can guess */
+		log_info("serial port: %s", chardev_name(machine->chardev));
 	machine->serial_irq = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (machine->serial_irq < 0)
 		return tenon_fail(
@@ -192,7 +195,9 @@ static void *open_devices(void *argument)
 	for (unsigned i = 0; opener->code == 0 && i < machine->options->device_count; i++) {
 		uint64_t started = log_now_ns();
 		opener->code = assigned_open(&machine->devices[i], &parts, &opener->error);
-		log_step(started, "%s: opening and resetting", machine->options->devices[i].address);
+		if (opener->code == 0)
+			log_step(log_now_ns() - started, "%s: opening and resetting",
+				 machine->options->devices[i].address);
 	}
 	return NULL;
 }
@@ -323,12 +328,12 @@ void machine_destroy(struct machine *machine)
 {
 	if (!machine)
 		return;
-	dma_memory_cancel(&machine->dma); /* a vCPU may wait for it */
+	/* A vCPU may wait for the mapping thread, and that thread may pause vCPUs: it ends first. */
+	dma_memory_finish(&machine->dma);
 	for (unsigned i = 0; i < CPU_COUNT_MAX; i++) {
 		tenon_vcpu_destroy(machine->vcpus[i].vcpu);
 		tenon_vcpu_state_free(machine->vcpus[i].power_on);
 	}
-	dma_memory_finish(&machine->dma);
 	for (unsigned i = 0; i < OPTIONS_DEVICES_MAX; i++)
 		assigned_close(&machine->devices[i]);
 	tenon_space_destroy(machine->space);
@@ -377,6 +382,11 @@ static void reset_devices(struct machine *machine)
 int machine_reset(struct machine *machine, struct tenon_error *err)
 {
 	struct loader_entry entry;
+	/* A failure that came while the guest reset itself found the machine stopped already. */
+	if (machine->dma.started && dma_memory_failed(&machine->dma)) {
+		*err = machine->dma.error;
+		return err->code;
+	}
 	reset_devices(machine);
 	int code = tenon_vm_irqchip_reset(machine->vm, err);
 	for (unsigned i = 0; code == 0 && i < machine->options->cpus; i++)
@@ -390,6 +400,7 @@ int machine_reset(struct machine *machine, struct tenon_error *err)
 		code = cpu_enter(machine->vcpus[0].vcpu, &machine->memory, &entry, err);
 	if (code < 0)
 		return code;
+	dma_memory_stop_waiting(&machine->dma, false);
 	atomic_store(&machine->stop, MACHINE_RUNNING);
 	for (unsigned i = 0; i < machine->options->cpus; i++)
 		tenon_vcpu_resume(machine->vcpus[i].vcpu);

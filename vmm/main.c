@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 /* The program: picks the command and runs it. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <tenon/tenon.h>
 
@@ -24,12 +27,42 @@ static const char usage[] =
 	"First run, with an NVMe at 0000:3b:00.0 that is bound to vfio-pci:\n"
 	"  tenon run --kernel vmlinuz --initrd initrd.img --append 'console=ttyS0' --device 0000:3b:00.0\n";
 
+/* A closed standard stream would be taken by the next file that is opened, and the guest's console would end up in it. */
+static void open_standard_streams(void)
+{
+	int fd;
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd > STDERR_FILENO)
+		close(fd);
+}
+
+static int finish_output(struct tenon_error *err)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return 0;
+	return tenon_fail(err, -EIO, "standard output: cannot write: %s; send it elsewhere", strerror(errno));
+}
+
 static int print_plan(const struct machine *machine, struct tenon_error *err)
 {
+	int code = 0;
 	if (machine->options->json)
-		return plan_print_json(machine, err);
-	plan_print_text(machine);
-	return 0;
+		code = plan_print_json(machine, err);
+	else
+		plan_print_text(machine);
+	return code < 0 ? code : finish_output(err);
+}
+
+/* For what only prints: --help, --version. */
+static int printed(void)
+{
+	struct tenon_error error;
+	if (finish_output(&error) == 0)
+		return 0;
+	log_error(&error);
+	return RUN_SETUP_FAILED;
 }
 
 static int run(int argc, char **argv)
@@ -44,7 +77,7 @@ static int run(int argc, char **argv)
 	}
 	if (options.help) {
 		options_finish(&options);
-		return 0;
+		return printed();
 	}
 	log_set_quiet(options.quiet);
 	loop_block_signals();
@@ -67,6 +100,7 @@ static int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	const char *command = argc > 1 ? argv[1] : "";
+	open_standard_streams();
 	if (strcmp(command, "run") == 0) {
 		char name[] = "tenon run";
 		argv[1] = name;
@@ -74,11 +108,11 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0 || strcmp(command, "help") == 0) {
 		fputs(usage, stdout);
-		return 0;
+		return printed();
 	}
 	if (strcmp(command, "--version") == 0) {
 		printf("tenon %s\n", tenon_version());
-		return 0;
+		return printed();
 	}
 	struct tenon_error error;
 	if (argc < 2)

@@ -81,7 +81,7 @@ static int parse_size(const char *text, const char **end, uint64_t *size_bytes, 
 				  (int)strcspn(after, ","), after);
 	/* A file's size is signed. */
 	if (errno == ERANGE || number > (uint64_t)INT64_MAX >> shift)
-		return tenon_fail(err, -EINVAL, "memory '%s': more than any host can map", text);
+		return tenon_fail(err, -EINVAL, "memory '%s': more than any host can map; give a size like 4G", text);
 
 	*size_bytes = number << shift;
 	*end = after;
@@ -126,7 +126,7 @@ static int check_options(const struct memory_options *options, struct tenon_erro
 	if (options->size_bytes == 0)
 		return tenon_fail(err, -EINVAL, "memory: a guest cannot run in 0 bytes; give it a size like 512M");
 	if (options->size_bytes > INT64_MAX - GIB)
-		return tenon_fail(err, -EINVAL, "memory: %" PRIu64 " bytes: more than any host can map",
+		return tenon_fail(err, -EINVAL, "memory: %" PRIu64 " bytes: more than any host can map; give less",
 				  options->size_bytes);
 	if (options->size_bytes % granule)
 		return tenon_fail(err, -EINVAL,

@@ -16,7 +16,8 @@ static const struct argp_option argp_options[] = {
 	{"kernel", 'k', "FILE", 0, "Kernel: a bzImage, or an ELF vmlinux with a PVH entry", 0},
 	{"initrd", 'i', "FILE", 0, "Initial RAM disk", 0},
 	{"append", 'a', "TEXT", 0, "Kernel command line", 0},
-	{"memory", 'm', "SIZE[,OPTION]", 0, "Guest memory, e.g. 512M or 6G (default 256M). Options: hugepages=2M|1G, prefault", 0},
+	{"memory", 'm', "SIZE[,OPTION]", 0,
+	 "Guest memory, e.g. 512M or 6G (default 256M). Options: hugepages=2M|1G, prefault", 0},
 	{"cpus", 'c', "N", 0, "Virtual CPUs, 1 to 64 (default 1)", 0},
 	{"device", 'd', "ADDRESS[,OPTION]", 0,
 	 "Assign a host PCI device that is bound to vfio-pci: 0000:3b:00.0, /dev/vfio/devices/vfio3, or fd=N for an "
@@ -41,7 +42,7 @@ static const char argp_doc[] = "Boots a kernel in a microVM, with host PCI devic
 			       "something could not be set up; "
 			       "2 wrong usage; 3 the guest reset itself under --no-reboot; 4 the guest crashed (triple "
 			       "fault); 5 the VM or a device "
-			       "failed; 130 ended by Ctrl-C or Ctrl-A X; 143 by SIGTERM.";
+			       "failed; 130 ended by SIGINT or Ctrl-A X; 143 by SIGTERM.";
 
 struct parser {
 	struct run_options *options;

@@ -129,6 +129,11 @@ static size_t region_capabilities(const struct fake_device *device, unsigned ind
 	size_t at = 0;
 	uint32_t base = sizeof(struct vfio_region_info);
 	struct vfio_info_cap_header *last = NULL;
+	if (bar.caps_loop) {
+		struct vfio_info_cap_header itself = {.id = 0x7ff, .version = 1, .next = base};
+		memcpy(out, &itself, sizeof(itself));
+		return sizeof(itself);
+	}
 	if (bar.sparse[0].size_bytes) {
 		struct vfio_info_cap_header unknown = {.id = 0x7ff, .version = 1, .next = base + 16};
 		memcpy(out, &unknown, sizeof(unknown));

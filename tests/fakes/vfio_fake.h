@@ -92,6 +92,7 @@ struct fake_bar {
 	bool is_64bit;
 	bool prefetchable;
 	bool not_mappable; /* REGION_INFO shows no MMAP flag */
+	bool caps_loop;    /* the capabilities of REGION_INFO never end */
 	bool no_msix_cap;  /* a kernel before MSIX_MAPPABLE: a sparse-mmap capability leaves the table's pages out */
 	struct {
 		uint64_t offset;
@@ -239,6 +240,8 @@ unsigned fake_dma_mappings(void);
 bool fake_dma_reaches(const struct fake_device *device, uint64_t iova, bool write);
 /** Whether all of a host address range is a mapped BAR (not just reserved). */
 bool fake_host_memory_mapped(const void *address, size_t size_bytes);
+/** Whether an address is still the library's: a mapped BAR or a reservation, so that nothing else can come to lie there. */
+bool fake_address_space_kept(const void *address);
 unsigned fake_open_files(void);
 
 /** An open file that the hypervisor also holds: the kernel closes it only when both let go. */

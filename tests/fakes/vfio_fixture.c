@@ -55,8 +55,28 @@ void fixture_open(struct fixture *fixture, struct fake_device *fake)
 	fake_journal_forget();
 }
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define HAS_LEAK_CHECK 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(HAS_LEAK_CHECK)
+#include <sanitizer/lsan_interface.h>
+
+/* At exit it would be too late: the test has passed by then. */
+void assert_no_heap_leak(void)
+{
+	cr_assert_eq(__lsan_do_recoverable_leak_check(), 0, "memory is lost");
+}
+#else
+void assert_no_heap_leak(void)
+{
+}
+#endif
+
 void assert_nothing_left(const struct fixture *fixture)
 {
+	assert_no_heap_leak();
 	cr_assert_str_empty(fake_leftovers(), "%s", fake_leftovers());
 	cr_assert_str_empty(host_leftovers(&fixture->host), "%s", host_leftovers(&fixture->host));
 }

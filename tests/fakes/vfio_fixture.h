@@ -32,6 +32,8 @@ void fixture_open(struct fixture *fixture, struct fake_device *fake);
 void fixture_close(struct fixture *fixture);
 /** Asserts that kernel and host hold nothing any more and no rule was broken. */
 void assert_nothing_left(const struct fixture *fixture);
+/** With AddressSanitizer: asserts that no allocated memory is unreachable. */
+void assert_no_heap_leak(void);
 /** Asserts the form of a message: one line, "; advice", no full stop, and the code that came with it. */
 void assert_message(const struct tenon_error *err, int code);
 

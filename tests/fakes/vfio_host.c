@@ -30,7 +30,7 @@ bool host_fail_any(enum host_op op, unsigned n, int error)
 
 static int enter(struct fake_host *host, enum host_op op, struct tenon_error *err)
 {
-	static const char *const names[HOST_OPS] = {"file_add",     "memory_map",   "route_set",
+	static const char *const names[HOST_OPS] = {"file_add",     "memory_map",   "memory_unmap", "route_set",
 						    "route_commit", "irqfd_attach", "intx_attach"};
 	int error = 0;
 	host->calls[op]++;
@@ -103,17 +103,21 @@ static int memory_map(void *context, uint64_t gpa, uint64_t size_bytes, void *hv
 	return 0;
 }
 
-static void memory_unmap(void *context, uint64_t gpa, uint64_t size_bytes)
+static int memory_unmap(void *context, uint64_t gpa, uint64_t size_bytes, struct tenon_error *err)
 {
 	struct fake_host *host = context;
+	int code = enter(host, HOST_MEMORY_UNMAP, err);
+	if (code < 0)
+		return code;
 	fake_journal("memory_unmap 0x%llx 0x%llx", (unsigned long long)gpa, (unsigned long long)size_bytes);
 	for (unsigned i = 0; i < host->map_count; i++) {
 		if (host->maps[i].gpa != gpa || host->maps[i].size_bytes != size_bytes)
 			continue;
 		host->maps[i] = host->maps[--host->map_count];
-		return;
+		return 0;
 	}
 	fake_report_misuse("memory_unmap of 0x%llx, which was not mapped", (unsigned long long)gpa);
+	return tenon_fail(err, -ENOENT, "nothing is mapped there; report this");
 }
 
 static void bar_placed(void *context, const struct tenon_bar_placement *placement)

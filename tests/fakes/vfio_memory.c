@@ -10,13 +10,16 @@
 #include "kernel.h"
 #include "vfio_model.h"
 
-static void add_range(uintptr_t start, uintptr_t end, const struct fake_bar *bar)
+static void add_range(uintptr_t start, uintptr_t end, const struct fake_bar *bar, struct fake_file *file)
 {
 	if (start == end)
 		return;
 	if (world.memory_count == MODEL_MEMORY)
 		abort();
-	world.memory[world.memory_count++] = (struct memory_range){.start = start, .end = end, .bar = bar};
+	if (file)
+		model_files_hold(file);
+	world.memory[world.memory_count++] =
+		(struct memory_range){.start = start, .end = end, .bar = bar, .file = file};
 }
 
 /* Takes [start, end) out of the list. @return how many bytes were in it */
@@ -33,8 +36,9 @@ static size_t cut(uintptr_t start, uintptr_t end)
 		uintptr_t last = range.end < end ? range.end : end;
 		covered += last - first;
 		world.memory[i] = world.memory[--world.memory_count];
-		add_range(range.start, first, range.bar);
-		add_range(last, range.end, range.bar);
+		add_range(range.start, first, range.bar, range.file);
+		add_range(last, range.end, range.bar, range.file);
+		model_files_release(range.file);
 		i = 0; /* the pieces do not intersect any more, so this ends */
 	}
 	return covered;
@@ -55,7 +59,8 @@ int kernel_reserve(size_t size, size_t alignment, void **out)
 	if (whole == MAP_FAILED)
 		return -ENOMEM;
 	uintptr_t aligned = ((uintptr_t)whole + alignment - 1) & ~(uintptr_t)(alignment - 1);
-	add_range(aligned, aligned + size, NULL); /* what is cut off the ends may stay: it is only address space */
+	add_range(aligned, aligned + size, NULL,
+		  NULL); /* what is cut off the ends may stay: it is only address space */
 	*out = (void *)aligned;
 	return 0;
 }
@@ -80,7 +85,7 @@ int kernel_map(void *address, size_t size, int protection, int fd, uint64_t offs
 	void *mapped = mmap(address, size, protection, MAP_SHARED | (address ? MAP_FIXED : 0), bar->memory_fd, in_bar);
 	if (mapped == MAP_FAILED)
 		abort();
-	add_range((uintptr_t)mapped, (uintptr_t)mapped + size, bar);
+	add_range((uintptr_t)mapped, (uintptr_t)mapped + size, bar, file);
 	fake_journal("map BAR bytes at 0x%llx", (unsigned long long)in_bar);
 	*out = mapped;
 	return 0;
@@ -108,4 +113,13 @@ bool fake_host_memory_mapped(const void *address, size_t size_bytes)
 			mapped += last - first;
 	}
 	return mapped == size_bytes;
+}
+
+bool fake_address_space_kept(const void *address)
+{
+	for (unsigned i = 0; i < world.memory_count; i++) {
+		if ((uintptr_t)address >= world.memory[i].start && (uintptr_t)address < world.memory[i].end)
+			return true;
+	}
+	return false;
 }

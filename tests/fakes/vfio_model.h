@@ -48,6 +48,7 @@ struct fake_ioas {
 struct memory_range {
 	uintptr_t start, end;
 	const struct fake_bar *bar;
+	struct fake_file *file; /* a mapping keeps its file open */
 };
 
 struct world {

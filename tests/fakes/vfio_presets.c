@@ -72,10 +72,10 @@ struct fake_device *fake_hostile(const char *bdf, enum fake_hostility hostility)
 		fake_config_set(device, 0x1c0, 4, PCI_EXT_CAP_ID_DSN | 1 << 16 | 0x100u << 20);
 		break;
 	case FAKE_CAPABILITY_BEYOND:
-		/* A vendor capability of 255 bytes at 0xf8, and an extended one in the last 4 bytes. */
+		/* A vendor capability of 255 bytes at 0xf8, and an extended one of 16 bytes in the last 8. */
 		fake_capability(device, 0xf8, PCI_CAP_ID_VNDR, 4);
 		device->config[0xfa] = 0xff;
-		fake_capability_extended(device, 0xffc, PCI_EXT_CAP_ID_SRIOV, 1);
+		fake_capability_extended(device, 0xff8, PCI_EXT_CAP_ID_PWR, 1);
 		break;
 	case FAKE_TABLE_OUTSIDE_BAR:
 		break_table(device, 0x3ff0);

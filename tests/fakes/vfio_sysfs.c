@@ -144,6 +144,11 @@ int kernel_list(const char *path, int (*entry)(void *context, const char *name),
 	return code < 0 ? code : sysfs_list(path, entry, context);
 }
 
+/* Time does not pass in the model. */
+void kernel_sleep_ms(unsigned milliseconds)
+{
+}
+
 uint64_t kernel_memlock_limit(void)
 {
 	return world.memlock;

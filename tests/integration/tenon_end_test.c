@@ -282,7 +282,8 @@ Test(tenon_end, sixty_four_cpus_start_sleep_and_end)
 	unsigned long before = cpu_ticks(&run);
 	sleep(2);
 	unsigned long busy = cpu_ticks(&run) - before;
-	cr_expect_lt(busy, sysconf(_SC_CLK_TCK), "the CPUs that nobody started, or that halt, take %lu ticks", busy);
+	cr_expect_lt(busy, (unsigned long)sysconf(_SC_CLK_TCK),
+		     "the CPUs that nobody started, or that halt, take %lu ticks", busy);
 	run_signal(&run, SIGTERM);
 	cr_expect_eq(run_wait(&run, ENDING_MS), 143);
 	run_finish(&run);

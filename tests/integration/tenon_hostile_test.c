@@ -54,25 +54,20 @@ GUEST_CODE(every_port, GUEST_STACK "xorl %edi, %edi\n"
 				   "movl $1, %ebx\n"
 				   "93: movl %edi, %edx\n" GUEST_SKIP_POWER_PORTS GUEST_TOUCH_PORT "testb $7, %dl\n"
 				   "jnz 94f\n" GUEST_TOUCH_PORT_WIDE "94: incl %edi\n"
-				   "cmpl $0x10000, %edi\n"
-				   "jb 93b\n"
+				   "testl $0xfff, %edi\n"
+				   "jnz 93b\n"
 				   "call 92f\n"
-				   "movb $'!', %al\n" GUEST_CALL_PUT GUEST_EXIT(5) GUEST_RANDOM GUEST_CALM GUEST_PUT);
+				   "movb $'!', %al\n" GUEST_CALL_PUT "cmpl $0x10000, %edi\n"
+				   "jb 93b\n"
+				   "95: hlt\n"
+				   "jmp 95b\n" GUEST_RANDOM GUEST_CALM GUEST_PUT);
 
 Test(tenon_hostile, every_port_can_be_written_and_read)
 {
 	struct run run;
-	run_start(&run,
-		  ARGS("run", "--kernel", GUEST_FILE(every_port), "--memory", "64M", "--exit-device", "--cpus", "2"),
-		  NULL);
-	/* The exit device is one of the ports: the sweep ends there, with the first byte that it happens to write. */
-	int status = run_wait(&run, 3 * PATIENCE_MS);
-	cr_expect_lt(status, 256, "%s", run.complained.bytes);
-	run_finish(&run);
-
 	run_start(&run, ARGS("run", "--kernel", GUEST_FILE(every_port), "--memory", "64M", "--cpus", "2"), NULL);
-	for (unsigned waits = 0; run_count(&run.said, "!") == 0 && waits < 3; waits++)
-		run_expect(&run, "!", 1);
+	for (unsigned parts = 1; parts <= 16; parts++)
+		run_expect(&run, "!", parts);
 	run_signal(&run, SIGTERM);
 	cr_expect_eq(run_wait(&run, ENDING_MS), 143);
 	cr_expect_str_empty(run.complained.bytes);
@@ -114,7 +109,8 @@ Test(tenon_hostile, random_ports_and_addresses_do_not_stall_it)
 	run_start(&run,
 		  ARGS("run", "--kernel", GUEST_FILE(random_places), "--memory", "64M", "--cpus", "2", "--no-reboot"),
 		  NULL);
-	run_expect(&run, "!", 20);
+	for (unsigned parts = 1; parts <= 20; parts++)
+		run_expect(&run, "!", parts);
 	run_signal(&run, SIGTERM);
 	cr_expect_eq(run_wait(&run, ENDING_MS), 143);
 	cr_expect_str_empty(run.complained.bytes);

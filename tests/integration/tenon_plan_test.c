@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 /* What the program says a machine is (--dry-run, --stats), and what a guest finds it to be. */
-#include <inttypes.h>
+#include <fcntl.h>
 #include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <criterion/criterion.h>
 
@@ -51,9 +52,10 @@ static json_object *plan_of(const char *const *args)
 
 Test(tenon_plan, json_tells_what_was_asked_for)
 {
-	json_object *plan = plan_of(
-		ARGS(SCRIPT("p\"p\\o"), "--memory", "64M", "--cpus", "3", "--serial", "none", "--dry-run", "--json"));
-	cr_expect_str_eq(string(plan, "kernel"), guest_interpreter()[0] ? string(plan, "kernel") : "");
+	const char *kernel = guest_interpreter();
+	json_object *plan = plan_of(ARGS("run", "--kernel", kernel, "--append", "p\"p\\o", "--memory", "64M", "--cpus",
+					 "3", "--serial", "none", "--dry-run", "--json"));
+	cr_expect_str_eq(string(plan, "kernel"), kernel);
 	cr_expect_str_eq(string(plan, "command_line"), "p\"p\\o");
 	cr_expect_null(json_object_object_get(plan, "initrd"));
 	cr_expect_eq(number(plan, "cpus"), 3);
@@ -113,6 +115,22 @@ Test(tenon_plan, plan_of_what_cannot_be_is_refused)
 		cr_expect(strstr(run.complained.bytes, what[i][1]), "%s", run.complained.bytes);
 		run_finish(&run);
 	}
+}
+
+Test(tenon_plan, plan_that_cannot_be_printed_is_no_success)
+{
+	static const char *const form[] = {"--json", "--quiet"};
+	int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+	cr_assert_geq(full, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		const struct run_streams streams = {.out = full};
+		struct run run;
+		run_start(&run, ARGS(SCRIPT("o"), "--dry-run", form[i]), &streams);
+		cr_expect_eq(run_wait(&run, PATIENCE_MS), 1, "%s", form[i]);
+		cr_expect(strstr(run.complained.bytes, "No space left"), "%s", run.complained.bytes);
+		run_finish(&run);
+	}
+	close(full);
 }
 
 /* ---- --stats ---- */
@@ -236,23 +254,28 @@ Test(tenon_plan, the_guest_is_told_of_all_its_ram)
 }
 
 /*
- * Maps four pages of 2 MiB by PAE: the first above 4 GiB, the last of 5 GiB of RAM, the last below the hole, the one after the end.
+ * Maps four pages of 2 MiB, in the 32-bit mode of long mode: the first above 4 GiB, the last of 5 GiB of RAM, the last below the hole, the one after the end.
  * Writes to RAM must stay where they are, and nobody may answer after the end.
  */
-GUEST_CODE(high_memory, "movl $0x401001, 0x400000\n" /* page directory pointers: 0-1 GiB, 1-2 GiB */
-			"movl $0x402001, 0x400008\n"
-			"movl $0x83, 0x401000\n" /* where this runs */
-			"movl $0x83, 0x402000\n"
-			"movl $1, 0x402004\n"
-			"movl $0x7fe00083, 0x402008\n"
-			"movl $1, 0x40200c\n"
-			"movl $0xbfe00083, 0x402010\n"
-			"movl $0x80000083, 0x402018\n"
-			"movl $1, 0x40201c\n"
+GUEST_CODE(high_memory, "movl $0x401063, 0x400000\n" /* top: one table of 1 GiB entries */
+			"movl $0x402063, 0x401000\n" /* 0-1 GiB, 1-2 GiB */
+			"movl $0x403063, 0x401008\n"
+			"movl $0xe3, 0x402000\n" /* where this runs */
+			"movl $0xe3, 0x403000\n"
+			"movl $1, 0x403004\n"
+			"movl $0x7fe000e3, 0x403008\n"
+			"movl $1, 0x40300c\n"
+			"movl $0xbfe000e3, 0x403010\n"
+			"movl $0x800000e3, 0x403018\n"
+			"movl $1, 0x40301c\n"
+			"movl $0x20, %eax\n" /* CR4.PAE */
+			"movl %eax, %cr4\n"
 			"movl $0x400000, %eax\n"
 			"movl %eax, %cr3\n"
-			"movl $0x20, %eax\n"
-			"movl %eax, %cr4\n"
+			"movl $0xc0000080, %ecx\n" /* EFER.LME */
+			"movl $0x100, %eax\n"
+			"xorl %edx, %edx\n"
+			"wrmsr\n"
 			"movl %cr0, %eax\n"
 			"orl $0x80000000, %eax\n"
 			"movl %eax, %cr0\n"
@@ -260,17 +283,28 @@ GUEST_CODE(high_memory, "movl $0x401001, 0x400000\n" /* page directory pointers:
 			"movl $0x22222222, 0x403ffffc\n"
 			"movl $0x33333333, 0x405ffffc\n"
 			"movl $0x44444444, 0x40600000\n"
+			"movb $1, %al\n"
 			"cmpl $0x11111111, 0x40000000\n"
-			"jne wrong\n"
+			"jne 1f\n"
+			"movb $2, %al\n"
 			"cmpl $0x22222222, 0x403ffffc\n"
-			"jne wrong\n"
+			"jne 1f\n"
+			"movb $3, %al\n"
 			"cmpl $0x33333333, 0x405ffffc\n"
-			"jne wrong\n"
+			"jne 1f\n"
+			"movb $4, %al\n"
 			"cmpl $0xffffffff, 0x40600000\n"
-			"jne wrong\n" GUEST_EXIT(0) "wrong: " GUEST_EXIT(1));
+			"jne 1f\n"
+			"movb $0, %al\n"
+			"1: movw $0x500, %dx\n"
+			"outb %al, %dx\n"
+			"2: hlt\n"
+			"jmp 2b\n");
 
 Test(tenon_plan, ram_above_4_gib_is_there_to_its_last_byte)
 {
-	cr_expect_eq(run_to_end(ARGS("run", "--kernel", GUEST_FILE(high_memory), "--memory", "5G", "--exit-device")),
-		     0);
+	struct run run;
+	run_start(&run, ARGS("run", "--kernel", GUEST_FILE(high_memory), "--memory", "5G", "--exit-device"), NULL);
+	cr_expect_eq(run_wait(&run, PATIENCE_MS), 0, "%s", run.complained.bytes);
+	run_finish(&run);
 }

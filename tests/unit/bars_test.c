@@ -166,6 +166,63 @@ Test(bars, bar_beyond_4_gib_is_mapped)
 	fixture_close(&fixture);
 }
 
+Test(bars, unplaced_bar_is_not_mapped)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
+	guest_command(&fixture, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 0);
+	cr_assert_null(host_mapped(&fixture.host, 0), "a BAR lies over the guest's first page");
+	cr_assert(!fixture.host.bars[0].enabled);
+	fixture_close(&fixture);
+}
+
+Test(bars, sparse_area_beyond_the_bar_is_ignored)
+{
+	struct fake_device *fake = fake_edu("0000:04:00.0");
+	fake->bars[0].sparse[0].offset = 0x1000;
+	fake->bars[0].sparse[0].size_bytes = 0x1000;
+	fake->bars[0].sparse[1].offset = 0xff000;
+	fake->bars[0].sparse[1].size_bytes = 0x2000;
+	fake->bars[0].sparse[2].offset = UINT64_MAX - 0xfff;
+	fake->bars[0].sparse[2].size_bytes = 0x2000;
+	struct fixture fixture;
+	fixture_open(&fixture, fake);
+	guest_place(&fixture);
+	cr_assert_eq(fixture.host.map_count, 1);
+	cr_assert_not_null(host_mapped(&fixture.host, BAR_GPA + 0x1000));
+	cr_assert_eq(fixture.host.log_count, 0);
+	fixture_close(&fixture);
+}
+
+Test(bars, looping_capabilities_of_a_region_end, .timeout = 10)
+{
+	struct fake_device *fake = fake_edu("0000:04:00.0");
+	/* No sparse areas among them, so that a reader looks on: the kernel's unknown capability stands alone. */
+	fake->bars[0].caps_loop = true;
+	struct fixture fixture;
+	fixture_open(&fixture, fake);
+	guest_place(&fixture);
+	cr_assert_not_null(host_mapped(&fixture.host, BAR_GPA));
+	fixture_close(&fixture);
+}
+
+Test(bars, sparse_areas_are_mapped_by_whole_pages)
+{
+	struct fake_device *fake = fake_edu("0000:04:00.0");
+	fake->bars[0].sparse[0].offset = 0x800;
+	fake->bars[0].sparse[0].size_bytes = 0x2000;
+	fake->bars[0].sparse[1].offset = 0x4100;
+	fake->bars[0].sparse[1].size_bytes = 0x200;
+	struct fixture fixture;
+	fixture_open(&fixture, fake);
+	guest_place(&fixture);
+	cr_assert_null(host_mapped(&fixture.host, BAR_GPA + 0x800));
+	cr_assert_not_null(host_mapped(&fixture.host, BAR_GPA + 0x1000));
+	cr_assert_null(host_mapped(&fixture.host, BAR_GPA + 0x2000));
+	cr_assert_null(host_mapped(&fixture.host, BAR_GPA + 0x4100));
+	fixture_close(&fixture);
+}
+
 /* ---- Moving and switching off ---- */
 
 Test(bars, move_unmaps_the_old_range_before_mapping_the_new)

@@ -492,6 +492,34 @@ Test(config_space, vendor_capability_s_body_is_the_device_s)
 	fixture_close(&fixture);
 }
 
+Test(config_space, device_control_bits_that_pass_can_be_set_and_cleared)
+{
+	const uint32_t bits = PCI_EXP_DEVCTL_RELAX_EN | PCI_EXP_DEVCTL_EXT_TAG | PCI_EXP_DEVCTL_NOSNOOP_EN;
+	struct fixture fixture;
+	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
+	unsigned at = guest_capability(&fixture, PCI_CAP_ID_EXP) + PCI_EXP_DEVCTL;
+	guest_config_write(&fixture, at, 2, bits);
+	cr_assert_eq(fake_config_get(fixture.fake, at, 2) & bits, bits);
+	cr_assert_eq(guest_config(&fixture, at, 2) & bits, bits);
+	guest_config_write(&fixture, at, 2, 0);
+	cr_assert_eq(fake_config_get(fixture.fake, at, 2) & bits, 0);
+	guest_config_write(&fixture, at, 4, bits);
+	cr_assert_eq(fake_config_get(fixture.fake, at, 2) & bits, bits);
+	fixture_close(&fixture);
+}
+
+Test(config_space, payload_size_is_the_guest_s_own)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
+	unsigned at = guest_capability(&fixture, PCI_CAP_ID_EXP) + PCI_EXP_DEVCTL;
+	uint32_t host = fake_config_get(fixture.fake, at, 2) & PCI_EXP_DEVCTL_PAYLOAD;
+	guest_config_write(&fixture, at, 2, 0x00a0);
+	cr_assert_eq(guest_config(&fixture, at, 2) & PCI_EXP_DEVCTL_PAYLOAD, 0x00a0);
+	cr_assert_eq(fake_config_get(fixture.fake, at, 2) & PCI_EXP_DEVCTL_PAYLOAD, host);
+	fixture_close(&fixture);
+}
+
 Test(config_space, device_status_survives_a_write_of_device_control)
 {
 	struct fixture fixture;
@@ -564,9 +592,11 @@ Test(config_space, vital_product_data_is_never_written)
 	struct fixture fixture;
 	fixture_open(&fixture, card_with_vpd());
 	unsigned at = guest_capability(&fixture, PCI_CAP_ID_VPD);
+	fake_calls_forget();
 	guest_config_write(&fixture, at + PCI_VPD_DATA, 4, 0xdeadbeef);
 	guest_config_write(&fixture, at + PCI_VPD_ADDR, 2, 0x0010 | PCI_VPD_ADDR_F);
 	guest_config_write(&fixture, at, 4, (0x0010u | PCI_VPD_ADDR_F) << 16);
+	cr_assert_eq(fake_calls(FAKE_PWRITE), 0);
 	guest_config_write(&fixture, at + PCI_VPD_ADDR + 1, 1, PCI_VPD_ADDR_F >> 8);
 	cr_assert_eq(fake_config_get(fixture.fake, at + PCI_VPD_DATA, 4), 0);
 	cr_assert_eq(fake_config_get(fixture.fake, at + PCI_VPD_ADDR, 2) & PCI_VPD_ADDR_F, 0);

@@ -264,6 +264,8 @@ Test(device_open, options_of_a_newer_caller_that_ask_for_more_are_refused)
 	int code = tenon_device_open(&options.known, &fixture.device, &fixture.err);
 	cr_assert(code == -E2BIG || code == -EINVAL, "got %d", code);
 	assert_message(&fixture.err, code);
+	fixture.device = NULL;
+	fixture_close(&fixture);
 }
 
 Test(device_open, optional_operations_may_be_absent)
@@ -545,6 +547,16 @@ Test(device_open, looping_extended_list_is_survived)
 Test(device_open, capability_beyond_the_end_is_survived)
 {
 	try_hostile(FAKE_CAPABILITY_BEYOND);
+}
+
+Test(device_open, capability_beyond_the_end_is_not_shown)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_hostile("0000:3b:00.0", FAKE_CAPABILITY_BEYOND));
+	cr_assert_eq(guest_capability(&fixture, PCI_CAP_ID_VNDR), 0);
+	cr_assert_eq(guest_capability_extended(&fixture, PCI_EXT_CAP_ID_PWR), 0);
+	cr_assert_eq(guest_config(&fixture, 0xffc, 4), 0);
+	fixture_close(&fixture);
 }
 
 Test(device_open, msix_table_outside_its_bar_is_survived)

@@ -218,6 +218,7 @@ static void fail_each_call(int error)
 	while (fail_nth_call(n, error))
 		n++;
 	cr_assert_gt(n, 50, "the story makes only %u kernel calls", n);
+	assert_no_heap_leak();
 }
 
 Test(errors, clean_run_fails_nothing)
@@ -259,6 +260,7 @@ Test(errors, every_kernel_call_fails_from_some_point_on)
 		fake_fail_always(kind, 0);
 		assert_works_again(vm, what);
 	}
+	assert_no_heap_leak();
 }
 
 /* Counts over all three devices: which of them the n-th call belongs to does not matter. */
@@ -286,4 +288,5 @@ Test(errors, every_operation_of_the_vmm_failed_in_turn)
 			n++;
 		cr_assert_gt(n, 1, "the story never calls operation %d", (int)op);
 	}
+	assert_no_heap_leak();
 }

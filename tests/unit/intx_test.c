@@ -198,6 +198,27 @@ Test(intx, slot_without_a_wire_leaves_the_device_usable)
 	fixture_close(&fixture);
 }
 
+static int refuse_line(void *context, unsigned pin, int trigger, int resample, struct tenon_error *err)
+{
+	struct fake_host *host = context;
+	host->calls[HOST_INTX_ATTACH]++;
+	return tenon_fail(err, -ENOTSUP, "host: pin %u is not wired; use MSI", pin);
+}
+
+Test(intx, slot_without_a_wire_is_not_asked_again_and_again)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_edu("0000:04:00.0"));
+	fixture.host.ops.intx_attach = refuse_line;
+	for (unsigned i = 0; i < 100; i++) {
+		guest_command(&fixture, PCI_COMMAND_MEMORY, 0);
+		guest_command(&fixture, 0, PCI_COMMAND_MEMORY);
+	}
+	cr_assert_eq(fixture.host.calls[HOST_INTX_ATTACH], 1);
+	cr_assert_eq(fixture.host.log_count, 1);
+	fixture_close(&fixture);
+}
+
 Test(intx, kernel_without_unmask_by_eventfd_is_logged)
 {
 	struct fixture fixture;
@@ -206,6 +227,7 @@ Test(intx, kernel_without_unmask_by_eventfd_is_logged)
 	guest_place(&fixture);
 	cr_assert_gt(fixture.host.log_count, 0);
 	cr_assert_lt(fixture.host.intx[1].trigger, 0, "a line that can fire only once is worse than none");
+	cr_assert_neq(fixture.fake->irq_kind, VFIO_PCI_INTX_IRQ_INDEX);
 	fixture_close(&fixture);
 }
 

@@ -179,6 +179,22 @@ Test(msi, retarget_while_enabled_takes_effect)
 	fixture_close(&fixture);
 }
 
+Test(msi, failed_retarget_never_delivers_to_the_old_target)
+{
+	struct fixture fixture;
+	open_placed(&fixture, fake_edu("0000:04:00.0"));
+	set_message(&fixture, 0xfee03000, 0x4052);
+	set_control(&fixture, true, 0);
+	unsigned data = guest_capability(&fixture, PCI_CAP_ID_MSI) + PCI_MSI_DATA_64;
+	host_fail(&fixture.host, HOST_ROUTE_SET, 1, ENOSPC);
+	guest_config_write(&fixture, data, 2, 0x4060);
+	fake_fire(fixture.fake, 0);
+	cr_assert_eq(host_messages(&fixture.host, 0x4052), 0);
+	guest_config_write(&fixture, data, 2, 0x4061);
+	cr_assert_eq(host_messages(&fixture.host, 0x4061), 1, "what fired meanwhile is lost");
+	fixture_close(&fixture);
+}
+
 Test(msi, vector_count_can_change_while_enabled)
 {
 	struct fixture fixture;

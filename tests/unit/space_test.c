@@ -81,6 +81,7 @@ Test(space, options_of_a_newer_caller_are_accepted_when_the_rest_is_zero)
 	struct tenon_space *space;
 	cr_assert_eq(tenon_space_create(&options.known, &space, NULL), 0);
 	tenon_space_destroy(space);
+	assert_no_heap_leak();
 }
 
 Test(space, options_of_a_newer_caller_that_ask_for_more_are_refused)
@@ -106,6 +107,7 @@ Test(space, region_struct_that_is_too_small_is_refused)
 	cr_assert_eq(code, -EINVAL);
 	assert_message(&err, code);
 	tenon_space_destroy(space);
+	assert_no_heap_leak();
 }
 
 Test(space, region_of_a_newer_caller_that_asks_for_more_is_refused)
@@ -121,6 +123,7 @@ Test(space, region_of_a_newer_caller_that_asks_for_more_is_refused)
 	cr_assert(code == -E2BIG || code == -EINVAL, "got %d", code);
 	assert_message(&err, code);
 	tenon_space_destroy(space);
+	assert_no_heap_leak();
 }
 
 Test(space, misaligned_or_empty_regions_are_refused)
@@ -136,6 +139,7 @@ Test(space, misaligned_or_empty_regions_are_refused)
 		assert_message(&err, code);
 	}
 	tenon_space_destroy(space);
+	assert_no_heap_leak();
 }
 
 Test(space, memory_without_an_aligned_address_in_the_process_is_refused)
@@ -147,6 +151,7 @@ Test(space, memory_without_an_aligned_address_in_the_process_is_refused)
 	region.hva = NULL;
 	cr_assert_eq(tenon_space_add(space, &region, NULL), -EINVAL);
 	tenon_space_destroy(space);
+	assert_no_heap_leak();
 }
 
 Test(space, overlapping_regions_are_refused)
@@ -165,6 +170,7 @@ Test(space, overlapping_regions_are_refused)
 	cr_assert_eq(add(space, 3 * MIB, MIB, NULL), 0);
 	cr_assert_eq(add(space, 8 * MIB, MIB, NULL), 0);
 	tenon_space_destroy(space);
+	assert_no_heap_leak();
 }
 
 Test(space, overlap_is_found_at_the_last_address_there_is)
@@ -173,6 +179,7 @@ Test(space, overlap_is_found_at_the_last_address_there_is)
 	cr_assert_eq(add(space, UINT64_MAX - 2 * MIB + 1, 2 * MIB, NULL), 0);
 	cr_assert_eq(add(space, UINT64_MAX - MIB + 1, MIB, NULL), -EEXIST);
 	tenon_space_destroy(space);
+	assert_no_heap_leak();
 }
 
 Test(space, too_many_regions_are_refused_in_words)
@@ -185,6 +192,7 @@ Test(space, too_many_regions_are_refused_in_words)
 	cr_assert_eq(code, -ENOSPC);
 	assert_message(&err, code);
 	tenon_space_destroy(space);
+	assert_no_heap_leak();
 }
 
 Test(space, memory_added_before_the_first_device_is_mapped_when_it_joins)
@@ -228,6 +236,7 @@ Test(space, only_a_region_that_was_added_can_be_removed)
 	cr_assert_eq(tenon_space_remove(space, MIB, MIB, NULL), -ENOENT);
 	cr_assert_eq(tenon_space_remove(space, 0, 2 * MIB, NULL), 0);
 	tenon_space_destroy(space);
+	assert_no_heap_leak();
 }
 
 Test(space, read_only_memory_cannot_be_written_by_devices)
@@ -408,6 +417,7 @@ Test(space, check_refuses_regions_that_overlap_what_is_there)
 	cr_assert_eq(code, -EEXIST);
 	assert_message(&err, code);
 	tenon_space_destroy(space);
+	assert_no_heap_leak();
 }
 
 Test(space, check_refuses_regions_that_overlap_each_other)
@@ -420,6 +430,7 @@ Test(space, check_refuses_regions_that_overlap_each_other)
 	cr_assert_eq(code, -EEXIST, "got %d", code);
 	assert_message(&err, code);
 	tenon_space_destroy(space);
+	assert_no_heap_leak();
 }
 
 Test(space, check_refuses_more_regions_than_there_is_room_for)
@@ -434,6 +445,7 @@ Test(space, check_refuses_more_regions_than_there_is_room_for)
 	cr_assert_eq(code, -ENOSPC, "got %d", code);
 	assert_message(&err, code);
 	tenon_space_destroy(space);
+	assert_no_heap_leak();
 }
 
 Test(space, check_adds_all_regions_up_for_the_lock_limit)
@@ -459,6 +471,7 @@ Test(space, everything_is_allowed_before_the_first_device)
 	cr_assert_eq(ranges[0].first, 0);
 	cr_assert_eq(ranges[0].last, UINT64_MAX);
 	tenon_space_destroy(space);
+	assert_no_heap_leak();
 }
 
 Test(space, allowed_ranges_leave_the_message_window_out)

@@ -349,7 +349,7 @@ Test(bzimage, each_unusable_kernel_is_told_why)
 
 	kernel = bzimage_good();
 	setup_of(&kernel)->version = 0x020b;
-	expect_refusal(&kernel, sizeof(kernel), "speaks boot protocol 2.11; 2.12 is needed, which came with Linux 3.8");
+	expect_refusal(&kernel, sizeof(kernel), "speaks boot protocol 2.11; give one of Linux 3.8 or later");
 
 	kernel = bzimage_good();
 	setup_of(&kernel)->xloadflags = 0;

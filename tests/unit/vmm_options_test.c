@@ -11,16 +11,17 @@
 #define WORDS_MAX 80
 #define MIB       (UINT64_C(1) << 20)
 
-/* Words after "tenon run", until NULL. They are copied, since argv is the parser's to permute. */
+/* Words after "tenon run", until NULL. They are copied, since argv is the parser's to permute; options borrow from the copies. */
 static int parse_words(const char *const *words, struct run_options *options, struct tenon_error *err)
 {
-	static char name[] = "tenon run";
-	static char *argv[WORDS_MAX + 2];
-	int argc = 0;
-	argv[argc++] = name;
+	static char copies[WORDS_MAX][64] = {"tenon run"};
+	static char *argv[WORDS_MAX + 1];
+	int argc = 1;
+	argv[0] = copies[0];
 	for (; *words; words++) {
-		cr_assert_lt(argc, WORDS_MAX);
-		argv[argc++] = strdup(*words); /* options borrow from argv: it lives as long as the test */
+		cr_assert(argc < WORDS_MAX && strlen(*words) < sizeof(copies[0]));
+		argv[argc] = strcpy(copies[argc], *words);
+		argc++;
 	}
 	argv[argc] = NULL;
 	*err = (struct tenon_error){0};

@@ -43,7 +43,8 @@ static int setup_copy(const struct loader_file *kernel, const uint8_t *head, siz
 		end = SETUP_AT + LOADER_SETUP_BYTES;
 	if (end < SETUP_END_NEEDED || end > head_bytes)
 		return tenon_fail(err, -ENOEXEC,
-				  "kernel %s: its setup header ends at byte 0x%zx, before the fields of protocol 2.12",
+				  "kernel %s: its setup header ends at byte 0x%zx, before the fields of protocol 2.12; "
+				  "copy it again",
 				  kernel->name, end);
 	memcpy(setup, head + SETUP_AT, end - SETUP_AT);
 	return 0;
@@ -54,9 +55,10 @@ static int check_kind(const struct loader_file *kernel, const struct setup_heade
 	if (!(setup->loadflags & LOADED_HIGH))
 		return tenon_fail(err, -ENOEXEC, "kernel %s: is a zImage; build a bzImage", kernel->name);
 	if (setup->version < VERSION_NEEDED)
-		return tenon_fail(err, -ENOEXEC,
-				  "kernel %s: speaks boot protocol %u.%02u; 2.12 is needed, which came with Linux 3.8",
-				  kernel->name, setup->version >> 8, setup->version & 0xffu);
+		return tenon_fail(
+			err, -ENOEXEC,
+			"kernel %s: speaks boot protocol %u.%02u; give one of Linux 3.8 or later, which speaks 2.12",
+			kernel->name, setup->version >> 8, setup->version & 0xffu);
 	if (!(setup->xloadflags & XLF_KERNEL_64))
 		return tenon_fail(err, -ENOEXEC, "kernel %s: is a 32-bit kernel; build it with CONFIG_64BIT=y",
 				  kernel->name);
@@ -73,7 +75,8 @@ static int find_payload(const struct loader_file *kernel, const struct setup_hea
 
 	if (bytes <= ENTRY64)
 		return tenon_fail(err, -ENOEXEC,
-				  "kernel %s: its header promises %" PRIu64 " bytes of code, too few to hold the entry",
+				  "kernel %s: its header promises %" PRIu64
+				  " bytes of code, too few to hold the entry; copy it again",
 				  kernel->name, bytes);
 	if (offset + bytes > kernel->size_bytes)
 		return tenon_fail(err, -ENOEXEC,
@@ -97,7 +100,8 @@ static int find_address(const struct loader_file *kernel, const struct setup_hea
 	uint64_t alignment = setup->kernel_alignment;
 	if (alignment == 0 || (alignment & (alignment - 1)))
 		return tenon_fail(err, -ENOEXEC,
-				  "kernel %s: its header asks for alignment 0x%" PRIx64 ", which is no power of two",
+				  "kernel %s: its header asks for alignment 0x%" PRIx64
+				  ", which is no power of two; copy it again",
 				  kernel->name, alignment);
 
 	uint64_t preferred = setup->pref_address > LAYOUT_HIGH_RAM ? setup->pref_address : LAYOUT_HIGH_RAM;
@@ -106,7 +110,7 @@ static int find_address(const struct loader_file *kernel, const struct setup_hea
 	if (gpa >= LAYOUT_PCI32 || needed > LAYOUT_PCI32 - gpa)
 		return tenon_fail(err, -ENOEXEC,
 				  "kernel %s: wants 0x%" PRIx64 " bytes at 0x%" PRIx64
-				  ", which do not fit below the PCI window at 0x%x",
+				  ", which do not fit below the PCI window at 0x%x; give a smaller kernel",
 				  kernel->name, needed, gpa, LAYOUT_PCI32);
 	segment->gpa = gpa;
 	image->first_gpa = gpa;

@@ -54,12 +54,15 @@ static int fail_no_kernel(const struct loader_file *kernel, const uint8_t *head,
 		const struct lookalike *one = &lookalikes[i];
 		if (one->offset + one->magic_bytes <= head_bytes &&
 		    memcmp(head + one->offset, one->magic, one->magic_bytes) == 0)
-			return tenon_fail(err, -ENOEXEC, "kernel %s: %s", kernel->name, one->what);
+			return tenon_fail(err, -ENOEXEC, "kernel %s: %s; give a bzImage or an ELF vmlinux",
+					  kernel->name, one->what);
 	}
 	if (head_bytes < 4)
-		return tenon_fail(err, -ENOEXEC, "kernel %s: is only %zu bytes long", kernel->name, head_bytes);
+		return tenon_fail(err, -ENOEXEC, "kernel %s: is only %zu bytes long; give a bzImage or an ELF vmlinux",
+				  kernel->name, head_bytes);
 	return tenon_fail(err, -ENOEXEC,
-			  "kernel %s: is neither a bzImage nor an ELF file: it starts with bytes %02x %02x %02x %02x",
+			  "kernel %s: is neither a bzImage nor an ELF file: it starts with bytes %02x %02x %02x %02x; "
+			  "give one of those",
 			  kernel->name, head[0], head[1], head[2], head[3]);
 }
 
@@ -68,21 +71,23 @@ static int file_open(struct loader_file *file, const char *role, const char *nam
 	/* O_NONBLOCK: a FIFO is refused below rather than waited for. */
 	int fd = open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
-		return tenon_fail(err, -errno, "%s %s: cannot open: %s", role, name, strerror(errno));
+		return tenon_fail(err, -errno, "%s %s: cannot open: %s; check the path and its permissions", role, name,
+				  strerror(errno));
 
 	struct stat status;
 	int result = 0;
 	if (fstat(fd, &status) < 0)
-		result = tenon_fail(err, -errno, "%s %s: cannot stat: %s", role, name, strerror(errno));
+		result = tenon_fail(err, -errno, "%s %s: cannot stat: %s; check the path and its permissions", role,
+				    name, strerror(errno));
 	else if (S_ISDIR(status.st_mode))
-		result = tenon_fail(err, -EISDIR, "%s %s: is a directory", role, name);
+		result = tenon_fail(err, -EISDIR, "%s %s: is a directory; give a file", role, name);
 	else if (!S_ISREG(status.st_mode))
 		result = tenon_fail(
 			err, -EINVAL,
 			"%s %s: is not a regular file; a guest reset must be able to read it again, so copy it to one",
 			role, name);
 	else if (status.st_size == 0)
-		result = tenon_fail(err, -ENOEXEC, "%s %s: is empty", role, name);
+		result = tenon_fail(err, -ENOEXEC, "%s %s: is empty; copy it again", role, name);
 	if (result < 0) {
 		close(fd);
 		return result;
@@ -94,7 +99,8 @@ static int file_open(struct loader_file *file, const char *role, const char *nam
 static int fail_read(const struct loader_file *file, int code, uint64_t offset, struct tenon_error *err)
 {
 	if (code < 0)
-		return tenon_fail(err, code, "%s: cannot read: %s", file->name, strerror(-code));
+		return tenon_fail(err, code, "%s: cannot read: %s; check the disk it is on", file->name,
+				  strerror(-code));
 	return tenon_fail(err, -EIO,
 			  "%s: ends at byte %" PRIu64 ", it had %" PRIu64
 			  " when it was opened; start again once nobody writes to it",
@@ -148,7 +154,9 @@ int loader_file_load(const struct loader_file *file, uint64_t offset, struct mem
 {
 	uint8_t *hva = memory_at(memory, gpa, bytes);
 	if (!hva)
-		return tenon_fail(err, -EFAULT, "%s: guest address 0x%" PRIx64 " is not in RAM", file->name, gpa);
+		return tenon_fail(err, -EFAULT,
+				  "%s: guest address 0x%" PRIx64 " is not in RAM; give the guest more memory",
+				  file->name, gpa);
 	uint64_t done = send_to_ram(file, offset, memory, hva, bytes);
 	return loader_file_read(file, offset + done, hva + done, bytes - done, err);
 }
@@ -184,7 +192,7 @@ int loader_files_init(struct loader_files *files, const char *kernel, const char
 
 	opened.image = calloc(1, sizeof(*opened.image));
 	if (!opened.image) {
-		result = tenon_fail(err, -ENOMEM, "kernel %s: out of memory", kernel);
+		result = tenon_fail(err, -ENOMEM, "kernel %s: out of memory; free some memory", kernel);
 		goto fail;
 	}
 	result = kernel_parse(&opened, err);

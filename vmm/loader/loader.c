@@ -89,7 +89,9 @@ static int load_segment(const struct loader_input *input, const struct loader_se
 	uint64_t rest = segment->gpa + segment->file_bytes;
 	result = memory_clear(input->memory, rest, segment->memory_bytes - segment->file_bytes);
 	if (result < 0)
-		return tenon_fail(err, result, "%s: guest address 0x%" PRIx64 " is not in RAM", kernel->name, rest);
+		return tenon_fail(err, result,
+				  "%s: guest address 0x%" PRIx64 " is not in RAM; give the guest more memory",
+				  kernel->name, rest);
 	return 0;
 }
 
@@ -107,7 +109,9 @@ static int write_parameters(const struct loader_input *input, const struct loade
 							      : bzimage_write_params(input, placement);
 	}
 	if (result < 0)
-		return tenon_fail(err, result, "kernel %s: no RAM for its parameters below 1 MiB", files->kernel.name);
+		return tenon_fail(err, result,
+				  "kernel %s: no RAM for its parameters below 1 MiB; give the guest more memory",
+				  files->kernel.name);
 	return 0;
 }
 
@@ -117,7 +121,7 @@ int loader_load(const struct loader_input *input, struct loader_entry *entry, st
 	struct loader_placement placement = {0};
 
 	if (input->range_count > LOADER_RANGES_MAX)
-		return tenon_fail(err, -EINVAL, "kernel %s: a memory map of %u ranges; %u are the most",
+		return tenon_fail(err, -EINVAL, "kernel %s: a memory map of %u ranges; join them to %u at most",
 				  input->files->kernel.name, input->range_count, LOADER_RANGES_MAX);
 	int result = check_kernel_fits(input, err);
 	if (result == 0)

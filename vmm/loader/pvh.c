@@ -73,7 +73,8 @@ static int check_header(const struct loader_file *kernel, const Elf64_Ehdr *elf,
 				  kernel->name);
 	if (elf->e_type != ET_EXEC && elf->e_type != ET_DYN)
 		return tenon_fail(err, -ENOEXEC, "kernel %s: is an ELF file that is not linked (type %u)%s",
-				  kernel->name, elf->e_type, elf->e_type == ET_REL ? "; is it a module?" : "");
+				  kernel->name, elf->e_type,
+				  elf->e_type == ET_REL ? "; is it a module? give the vmlinux" : "; give the vmlinux");
 	if (elf->e_phentsize != sizeof(Elf64_Phdr) || elf->e_phnum == 0 || elf->e_phnum > PROGRAM_HEADERS_MAX)
 		return tenon_fail(
 			err, -ENOEXEC, "kernel %s: has %u program headers of %u bytes; 1 to %u of %zu are understood",
@@ -103,7 +104,7 @@ static int add_segment(const struct loader_file *kernel, const Elf64_Phdr *heade
 	if (header->p_filesz > header->p_memsz)
 		return tenon_fail(err, -ENOEXEC,
 				  "kernel %s: has a segment with more bytes in the file (%" PRIu64
-				  ") than in memory (%" PRIu64 ")",
+				  ") than in memory (%" PRIu64 "); link it again",
 				  kernel->name, header->p_filesz, header->p_memsz);
 	if (header->p_paddr < LAYOUT_HIGH_RAM || header->p_paddr >= LAYOUT_PCI32 ||
 	    header->p_memsz > LAYOUT_PCI32 - header->p_paddr)
@@ -112,8 +113,8 @@ static int add_segment(const struct loader_file *kernel, const Elf64_Phdr *heade
 				  "; a kernel goes between 0x%x and the PCI window at 0x%x",
 				  kernel->name, header->p_memsz, header->p_paddr, LAYOUT_HIGH_RAM, LAYOUT_PCI32);
 	if (image->segment_count == LOADER_SEGMENTS_MAX)
-		return tenon_fail(err, -ENOEXEC, "kernel %s: has more than %u segments to load", kernel->name,
-				  LOADER_SEGMENTS_MAX);
+		return tenon_fail(err, -ENOEXEC, "kernel %s: has more than %u segments to load; link it with fewer",
+				  kernel->name, LOADER_SEGMENTS_MAX);
 
 	image->segments[image->segment_count++] = (struct loader_segment){
 		.file_offset = header->p_offset,
@@ -183,7 +184,8 @@ int pvh_parse(const struct loader_file *kernel, const uint8_t *head, size_t head
 	Elf64_Ehdr elf;
 	Elf64_Phdr headers[PROGRAM_HEADERS_MAX] = {0};
 	if (head_bytes < sizeof(elf))
-		return tenon_fail(err, -ENOEXEC, "kernel %s: truncated: it ends within its ELF header", kernel->name);
+		return tenon_fail(err, -ENOEXEC, "kernel %s: truncated: it ends within its ELF header; copy it again",
+				  kernel->name);
 	memcpy(&elf, head, sizeof(elf));
 
 	int result = check_header(kernel, &elf, err);
@@ -211,7 +213,8 @@ int pvh_parse(const struct loader_file *kernel, const uint8_t *head, size_t head
 				  "give the bzImage",
 				  kernel->name);
 	if (!entry_is_loaded(image, image->entry_gpa))
-		return tenon_fail(err, -ENOEXEC, "kernel %s: its PVH entry 0x%" PRIx64 " is outside what it loads",
+		return tenon_fail(err, -ENOEXEC,
+				  "kernel %s: its PVH entry 0x%" PRIx64 " is outside what it loads; link it again",
 				  kernel->name, image->entry_gpa);
 
 	image->protocol = LOADER_PVH;

@@ -51,10 +51,11 @@ struct tenon_host_ops {
 
 	/*
 	 * Makes host memory (a mapped part of a BAR) directly visible to the guest, or takes it away. Page aligned.
-	 * After memory_unmap returns no vCPU can reach the memory any more. Optional: without them every access traps.
+	 * After memory_unmap succeeds no vCPU can reach the memory any more; after it fails, the library keeps the memory
+	 * mapped for good. Optional: without them every access traps.
 	 */
 	int (*memory_map)(void *host, uint64_t gpa, uint64_t size_bytes, void *hva, struct tenon_error *err);
-	void (*memory_unmap)(void *host, uint64_t gpa, uint64_t size_bytes);
+	int (*memory_unmap)(void *host, uint64_t gpa, uint64_t size_bytes, struct tenon_error *err);
 
 	/*
 	 * A BAR moved, or was switched on or off. Accesses that no memory_map covers must come back as
@@ -71,7 +72,8 @@ struct tenon_host_ops {
 	void (*route_free)(void *host, int route);
 
 	/* Delivers eventfd into the guest along a committed route without leaving the kernel; a count already pending
-	 * is delivered at once. After irqfd_detach returns the eventfd keeps its count. */
+	 * is delivered at once. Signals after irqfd_detach stay in the
+	 * eventfd; those before it have been delivered. */
 	int (*irqfd_attach)(void *host, int route, int eventfd, struct tenon_error *err);
 	void (*irqfd_detach)(void *host, int route, int eventfd);
 

@@ -149,7 +149,7 @@ def _follow(path: Path, offset: int) -> int:
 
 
 def _play(scenario: Scenario, kernel: Path, folder: Path, follow: bool):
-    host = Host(scenario, kernel, folder, ["-serial", f"file:{folder / 'host.log'}", "-monitor", f"unix:{folder / 'monitor'},server=on,wait=off"])
+    host = Host(scenario, kernel, folder, ["-serial", f"file:{folder / 'host.log'}"])
     deadline = time.monotonic() + scenario.timeout
     offset = 0
     try:

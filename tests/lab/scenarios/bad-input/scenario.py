@@ -9,10 +9,11 @@ machine = Machine(
         Device("nvme", "nvme,serial=tenon,drive=disk", at="04.0"),
         Device("idle", "edu", at="05.0", bind=""),
         Device("stub", "edu", at="06.0", bind="pci-stub"),
-        # Two functions without ACS are one IOMMU group.
-        Device("shared", "nvme,serial=shared,drive=other,multifunction=on", at="08.0"),
-        Device("nic", "e1000e", at="08.1", bind=""),
+        # What is below a root port without ACS is one IOMMU group.
+        Device("shared", "nvme,serial=shared,drive=other,multifunction=on", bus="port1", at="00.0"),
+        Device("nic", "e1000e", bus="port1", at="00.1", bind=""),
     ],
+    ports=[RootPort("port1", at="08.0")],
 )
 
 
