@@ -19,7 +19,7 @@ bool address_parse_bdf(const char *text, char bdf[ADDRESS_BDF_BYTES])
 {
 	unsigned domain = 0, bus, device, function;
 	int used = 0;
-	if (sscanf(text, "%4x:%2x:%2x.%1x%n", &domain, &bus, &device, &function, &used) != 4 || text[used]) {
+	if (sscanf(text, "%8x:%2x:%2x.%1x%n", &domain, &bus, &device, &function, &used) != 4 || text[used]) {
 		domain = 0;
 		used = 0;
 		if (sscanf(text, "%2x:%2x.%1x%n", &bus, &device, &function, &used) != 3 || text[used])
@@ -28,7 +28,7 @@ bool address_parse_bdf(const char *text, char bdf[ADDRESS_BDF_BYTES])
 	/* sscanf skips blanks and takes signs; a BDF has neither. */
 	if (strspn(text, "0123456789abcdefABCDEF:.") != strlen(text) || device > 31 || function > 7)
 		return false;
-	snprintf(bdf, ADDRESS_BDF_BYTES, "%04x:%02x:%02x.%x", domain & 0xffff, bus & 0xff, device, function);
+	snprintf(bdf, ADDRESS_BDF_BYTES, "%04x:%02x:%02x.%x", domain, bus & 0xff, device, function);
 	return true;
 }
 

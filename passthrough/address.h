@@ -7,7 +7,7 @@
 
 #include <tenon/error.h>
 
-#define ADDRESS_BDF_BYTES  16 /* "0000:3b:00.0" and room */
+#define ADDRESS_BDF_BYTES  24 /* "0000:3b:00.0" and room */
 #define ADDRESS_PATH_BYTES 64
 
 struct address {

@@ -160,12 +160,23 @@ int bars_init(struct tenon_device *device, struct tenon_error *err)
 	return 0;
 }
 
+static bool is_visible(const struct bar *bar)
+{
+	for (unsigned i = 0; i < bar->region.area_count; i++) {
+		if (bar->area_gpa[i])
+			return true;
+	}
+	return false;
+}
+
 void bars_finish(struct tenon_device *device)
 {
 	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
 		struct bar *bar = &device->bars.bar[i];
-		/* What the guest may still reach must never become other memory of this process. */
-		if (bar->hva && !bar->stuck)
+		/* Addresses that the guest may still reach must never become other memory of this process. */
+		if (bar->hva && is_visible(bar))
+			kernel_block(bar->hva, bar->reserved_bytes);
+		else if (bar->hva)
 			kernel_unmap(bar->hva, bar->reserved_bytes);
 		bar->hva = NULL;
 	}
@@ -203,19 +214,18 @@ static bool same_place(const struct tenon_bar_placement *a, const struct tenon_b
 	return a->enabled == b->enabled && (!a->enabled || a->address == b->address);
 }
 
+/* What the VMM cannot withdraw stays where it is, and is tried again the next time. */
 static void unmap_from_guest(struct tenon_device *device, struct bar *bar)
 {
 	for (unsigned i = 0; i < bar->region.area_count; i++) {
 		struct tenon_error error;
-		if (!bar->area_mapped[i])
+		if (!bar->area_gpa[i])
 			continue;
-		if (device->ops->memory_unmap(device->host, bar->placed.address + bar->region.areas[i].offset,
-					      bar->region.areas[i].size_bytes, &error) < 0) {
+		if (device->ops->memory_unmap(device->host, bar->area_gpa[i], bar->region.areas[i].size_bytes, &error) <
+		    0)
 			device_log_error(device, &error);
-			bar->stuck = true;
-			continue;
-		}
-		bar->area_mapped[i] = false;
+		else
+			bar->area_gpa[i] = 0;
 	}
 }
 
@@ -226,7 +236,7 @@ static void map_into_guest(struct tenon_device *device, struct bar *bar)
 	for (unsigned i = 0; i < bar->region.area_count; i++) {
 		const struct transport_area *area = &bar->region.areas[i];
 		struct tenon_error error;
-		if (bar->area_mapped[i]) /* could not be withdrawn from where it was */
+		if (bar->area_gpa[i]) /* could not be withdrawn from where it was */
 			continue;
 		/* Refused where the guest put the BAR over something else; it then works trapped, if at all, as on hardware. */
 		if (device->ops->memory_map(device->host, bar->placed.address + area->offset, area->size_bytes,
@@ -235,7 +245,7 @@ static void map_into_guest(struct tenon_device *device, struct bar *bar)
 				   device->address.name, bar->placed.bar, (unsigned long long)bar->placed.address,
 				   error.message);
 		else
-			bar->area_mapped[i] = true;
+			bar->area_gpa[i] = bar->placed.address + area->offset;
 	}
 }
 

@@ -19,9 +19,8 @@ struct bar {
 	struct transport_region region;
 	void *hva; /* reserved address space of the whole BAR; areas are mapped over it. NULL: all trapped */
 	uint64_t reserved_bytes;
-	struct tenon_bar_placement placed;     /* as the VMM was last told */
-	bool area_mapped[TRANSPORT_AREAS_MAX]; /* visible to the guest right now */
-	bool stuck;                            /* the VMM could not withdraw an area: the mapping is kept for good */
+	struct tenon_bar_placement placed;      /* as the VMM was last told */
+	uint64_t area_gpa[TRANSPORT_AREAS_MAX]; /* where the guest sees each area right now; 0: nowhere */
 };
 
 struct bars {

@@ -12,12 +12,13 @@
 #include "capabilities.h"
 #include "config_table.h"
 
-#define STANDARD_END   0x100u
-#define STANDARD_FIRST 0x40u
-#define STANDARD_MAX   ((STANDARD_END - STANDARD_FIRST) / 4)
-#define EXP_BYTES_V1   0x14u /* up to link status; an endpoint has no slot or root registers */
-#define EXP_BYTES_V2   0x3cu /* with all registers of version 2 */
-#define EXTENDED_MAX   ((TENON_CONFIG_BYTES - STANDARD_END) / 4)
+#define STANDARD_END     0x100u
+#define STANDARD_FIRST   0x40u
+#define STANDARD_MAX     ((STANDARD_END - STANDARD_FIRST) / 4)
+#define EXP_BYTES_V1     0x14u /* up to link status; an endpoint has no slot or root registers */
+#define EXP_BYTES_V2     0x3cu /* with all registers of version 2 */
+#define DVSEC_VENDOR_CXL 0x1e98u
+#define EXTENDED_MAX     ((TENON_CONFIG_BYTES - STANDARD_END) / 4)
 
 struct builder {
 	struct config *config;
@@ -115,17 +116,25 @@ static void fit_pcie_to_slot(struct config *config, unsigned at, bool root_bus)
 	memset(config->write + at + PCI_EXP_LNKCTL, 0, 2);
 }
 
-static void note_behaviour(struct config *config, uint8_t id, unsigned at)
+/* Where the place of a capability that has behaviour is kept; NULL for the others. */
+static unsigned *behaviour_slot(struct config *config, uint8_t id)
 {
-	unsigned *slot = id == PCI_CAP_ID_PM     ? &config->pm
-			 : id == PCI_CAP_ID_MSI  ? &config->msi
-			 : id == PCI_CAP_ID_MSIX ? &config->msix
-			 : id == PCI_CAP_ID_EXP  ? &config->pcie
-			 : id == PCI_CAP_ID_VPD  ? &config->vpd
-			 : id == PCI_CAP_ID_AF   ? &config->af
-						 : NULL;
-	if (slot)
-		*slot = at;
+	switch (id) {
+	case PCI_CAP_ID_PM:
+		return &config->pm;
+	case PCI_CAP_ID_MSI:
+		return &config->msi;
+	case PCI_CAP_ID_MSIX:
+		return &config->msix;
+	case PCI_CAP_ID_EXP:
+		return &config->pcie;
+	case PCI_CAP_ID_VPD:
+		return &config->vpd;
+	case PCI_CAP_ID_AF:
+		return &config->af;
+	default:
+		return NULL;
+	}
 }
 
 static void pass_body(struct config *config, unsigned first, unsigned end)
@@ -134,27 +143,22 @@ static void pass_body(struct config *config, unsigned first, unsigned end)
 	memset(config->pass + first, 0xff, end - first);
 }
 
-static bool is_second_of_its_kind(const struct config *config, uint8_t id)
-{
-	return (id == PCI_CAP_ID_PM && config->pm) || (id == PCI_CAP_ID_MSI && config->msi) ||
-	       (id == PCI_CAP_ID_MSIX && config->msix) || (id == PCI_CAP_ID_EXP && config->pcie) ||
-	       (id == PCI_CAP_ID_VPD && config->vpd) || (id == PCI_CAP_ID_AF && config->af);
-}
-
 /* Copies one visible standard capability; false when it is hidden, broken, or overlaps another. */
 static bool show_standard(struct builder *builder, unsigned at)
 {
 	struct config *config = builder->config;
 	uint8_t id = builder->hardware[at];
 	const struct config_capability *row = config_standard_capability(id);
-	if (!row->visible || is_second_of_its_kind(config, id))
+	unsigned *slot = behaviour_slot(config, id);
+	if (!row->visible || (slot && *slot)) /* a second one of a kind that has behaviour is not shown */
 		return false;
 	unsigned bytes = standard_bytes(builder->hardware, at, row);
 	if (bytes < 3 || at + bytes > STANDARD_END || !claim(builder, at, bytes))
 		return false;
 
 	memcpy(config->value + at, builder->hardware + at, bytes);
-	note_behaviour(config, id, at);
+	if (slot)
+		*slot = at;
 	if (row->pass_body)
 		pass_body(config, at + 3, at + bytes); /* byte 2 is the length */
 	for (unsigned i = 0; i < CONFIG_RULES_MAX && row->rules[i].bytes; i++) {
@@ -228,6 +232,9 @@ static bool show_extended(struct builder *builder, unsigned at)
 	struct config *config = builder->config;
 	const struct config_capability *row = config_extended_capability(get16(builder->hardware, at));
 	unsigned bytes = row->visible ? extended_bytes(builder->hardware, at, row) : 0;
+	/* CXL's registers are no vendor's secret: they hold host physical addresses. */
+	if (row->id == PCI_EXT_CAP_ID_DVSEC && bytes >= 8 && get16(builder->hardware, at + 4) == DVSEC_VENDOR_CXL)
+		return false;
 	if (bytes < 4 || at + bytes > TENON_CONFIG_BYTES || !claim(builder, at, bytes))
 		return false;
 	memcpy(config->value + at, builder->hardware + at, bytes);

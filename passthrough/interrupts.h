@@ -81,6 +81,9 @@ void vectors_sync(struct tenon_device *device, unsigned irq, unsigned first, uns
 /** Turns a message kind off and releases all its vectors. */
 void vectors_release(struct tenon_device *device, unsigned irq);
 
+/** Whether an interrupt came in while the vector was masked. */
+bool vector_pending(const struct vector *vector);
+
 /* How many vectors the guest enabled in MSI's control register. */
 unsigned msi_enabled_count(const struct tenon_device *device);
 struct message msi_message(const struct tenon_device *device, unsigned vector);

@@ -92,6 +92,11 @@ void kernel_unmap(void *address, size_t size)
 	munmap(address, size);
 }
 
+void kernel_block(void *address, size_t size)
+{
+	mmap(address, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+}
+
 int kernel_eventfd(void)
 {
 	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

@@ -22,6 +22,8 @@ int kernel_map(void *address, size_t size, int protection, int fd, uint64_t offs
 /** Reserves address space without access, aligned to `alignment` (a power of two). */
 int kernel_reserve(size_t size, size_t alignment, void **out);
 void kernel_unmap(void *address, size_t size);
+/** Takes away what is mapped, but keeps the address space reserved without access for good. */
+void kernel_block(void *address, size_t size);
 
 int kernel_eventfd(void); /* non-blocking, close-on-exec */
 /** @return 1 when the eventfd has a count, else 0; the count is kept */

@@ -3,7 +3,6 @@
 #include <linux/pci_regs.h>
 
 #include "device.h"
-#include "kernel.h"
 
 unsigned msi_enabled_count(const struct tenon_device *device)
 {
@@ -42,8 +41,7 @@ uint32_t msi_pending(const struct tenon_device *device)
 	if (interrupts->mode != INTERRUPT_MSI)
 		return 0;
 	for (unsigned i = 0; i < interrupts->vector_count && i < 32; i++) {
-		const struct vector *vector = &interrupts->vectors[i];
-		if (vector->armed && !vector->delivered && kernel_eventfd_pending(vector->eventfd))
+		if (vector_pending(&interrupts->vectors[i]))
 			bits |= 1u << i;
 	}
 	return bits;

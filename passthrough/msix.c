@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "device.h"
-#include "kernel.h"
 
 static bool fits(const struct tenon_device *device, unsigned bar, uint64_t offset, uint64_t bytes,
 		 struct transport_region *region)
@@ -105,18 +104,12 @@ static bool in_pba(const struct tenon_device *device, unsigned bar, uint64_t off
 	       offset - msix->pba_offset < (msix->count + 63) / 64 * 8;
 }
 
-static bool is_pending(const struct tenon_device *device, unsigned index)
-{
-	const struct vector *vector = &device->interrupts.vectors[index];
-	return vector->armed && !vector->delivered && kernel_eventfd_pending(vector->eventfd);
-}
-
 static uint8_t pba_byte(const struct tenon_device *device, uint64_t at)
 {
 	uint8_t byte = 0;
 	for (unsigned bit = 0; bit < 8; bit++) {
 		uint64_t vector = at * 8 + bit;
-		if (vector < device->interrupts.msix.count && is_pending(device, (unsigned)vector))
+		if (vector < device->interrupts.msix.count && vector_pending(&device->interrupts.vectors[vector]))
 			byte |= (uint8_t)(1u << bit);
 	}
 	return byte;

@@ -20,7 +20,6 @@ struct transport_area {
 
 struct transport_region {
 	uint64_t size_bytes; /* 0: not implemented */
-	bool writable;
 	/* What may be mapped; none where the region must be trapped. From the sparse-mmap capability, else all of it. */
 	struct transport_area areas[TRANSPORT_AREAS_MAX];
 	unsigned area_count;

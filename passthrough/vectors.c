@@ -12,6 +12,11 @@
 #include "device.h"
 #include "kernel.h"
 
+bool vector_pending(const struct vector *vector)
+{
+	return vector->armed && !vector->delivered && kernel_eventfd_pending(vector->eventfd);
+}
+
 static int prepare(struct tenon_device *device, struct vector *vector, const struct message *message,
 		   struct tenon_error *err)
 {

@@ -108,7 +108,6 @@ static int region_info(struct transport *transport, unsigned region, struct tran
 	memcpy(&head, info, sizeof(head));
 	file->offsets[region] = head.offset;
 	out->size_bytes = head.flags & VFIO_REGION_INFO_FLAG_READ ? head.size : 0;
-	out->writable = head.flags & VFIO_REGION_INFO_FLAG_WRITE;
 	if (head.flags & VFIO_REGION_INFO_FLAG_MMAP && out->size_bytes) {
 		out->areas[0] = (struct transport_area){.offset = 0, .size_bytes = out->size_bytes};
 		out->area_count = 1;

@@ -83,7 +83,7 @@ static int spell_canonically(struct device_options *device, struct tenon_error *
 		return 0; /* a path, or something that the library will refuse in words */
 	if (device->fd)
 		length = asprintf(&full, "fd=%d", device->fd);
-	else if (sscanf(device->address, "%4x:%2x:%2x.%1x%c", &domain, &bus, &slot, &function, &rest) == 4 ||
+	else if (sscanf(device->address, "%8x:%2x:%2x.%1x%c", &domain, &bus, &slot, &function, &rest) == 4 ||
 		 (domain = 0, sscanf(device->address, "%2x:%2x.%1x%c", &bus, &slot, &function, &rest) == 3))
 		length = asprintf(&full, "%04x:%02x:%02x.%x", domain, bus, slot, function);
 	else

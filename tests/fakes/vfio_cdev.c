@@ -79,11 +79,12 @@ static int reset(struct fake_device *device)
 {
 	if (device->no_reset)
 		return -EINVAL;
+	if (device->reset_busy) {
+		device->reset_busy--;
+		return -EAGAIN;
+	}
 	device->power_at_reset = device->power;
-	device->power = 0;
-	if (device->pm)
-		fake_config_set(device, device->pm + PCI_PM_CTRL, 2,
-				fake_config_get(device, device->pm + PCI_PM_CTRL, 2) & ~PCI_PM_CTRL_STATE_MASK);
+	model_config_set_power(device, 0);
 	return model_cdev_reset_function(device);
 }
 
@@ -318,13 +319,10 @@ void model_cdev_closed(struct fake_file *file)
 	struct fake_device *device = file->device;
 	if (!file->iommufd)
 		return;
+	model_config_set_power(device, 0);
 	fake_config_set(device, PCI_COMMAND, 2, fake_config_get(device, PCI_COMMAND, 2) & ~PCI_COMMAND_MASTER);
 	model_irqs_closed(device);
 	model_iommufd_detach_device(device);
-	device->power = 0;
-	if (device->pm)
-		fake_config_set(device, device->pm + PCI_PM_CTRL, 2,
-				fake_config_get(device, device->pm + PCI_PM_CTRL, 2) & ~PCI_PM_CTRL_STATE_MASK);
 	device->owner = NULL;
 	model_files_release(file->iommufd);
 	fake_journal("unbind %s", device->bdf);

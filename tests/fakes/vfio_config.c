@@ -282,9 +282,27 @@ static void hardware_write(struct fake_device *device, unsigned at, unsigned siz
 		fake_journal("config 0x%03x %u 0x%x", at, size_bytes, value);
 }
 
-static void set_power(struct fake_device *device, unsigned state)
+/*
+ * A device without No_Soft_Reset forgets all when it leaves D3; the kernel saves its config space on the way in and restores
+ * it on the way out. States that the device does not have are not entered.
+ */
+void model_config_set_power(struct fake_device *device, unsigned state)
 {
 	unsigned at = device->pm + PCI_PM_CTRL;
+	uint32_t abilities = fake_config_get(device, device->pm + PCI_PM_PMC, 2);
+	if (!device->pm || device->power == state || (state == 1 && !(abilities & PCI_PM_CAP_D1)) ||
+	    (state == 2 && !(abilities & PCI_PM_CAP_D2)))
+		return;
+	bool forgets = !(fake_config_get(device, at, 2) & PCI_PM_CTRL_NO_SOFT_RESET);
+	if (forgets && state == 3)
+		memcpy(device->saved, device->config, sizeof(device->saved));
+	if (forgets && device->power == 3 && state == 0) {
+		memcpy(device->config, device->saved, sizeof(device->config));
+		for (unsigned i = 0; i < FAKE_BARS; i++) {
+			if (device->bars[i].memory)
+				memset(device->bars[i].memory, 0, device->bars[i].size_bytes);
+		}
+	}
 	device->power = state;
 	device->config[at] = (uint8_t)((device->config[at] & ~PCI_PM_CTRL_STATE_MASK) | state);
 	fake_journal("power D%u", state);
@@ -335,7 +353,7 @@ static void after_write(struct fake_device *device, unsigned at, unsigned size_b
 	if (is_bar(at))
 		device->bars_dirty = true;
 	if (device->pm && at == device->pm + PCI_PM_CTRL)
-		set_power(device, value & PCI_PM_CTRL_STATE_MASK);
+		model_config_set_power(device, value & PCI_PM_CTRL_STATE_MASK);
 	if (device->msi && touches(at, size_bytes, device->msi + PCI_MSI_FLAGS))
 		after_msi(device);
 	if (device->pcie && touches(at, size_bytes, device->pcie + PCI_EXP_DEVCTL + 1))

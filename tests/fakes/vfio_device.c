@@ -310,10 +310,12 @@ const char *fake_leftovers(void)
 		if (world.files[i].kind != FILE_FREE)
 			describe_file(&world.files[i], text, sizeof(text));
 	}
-	if (world.memory_count)
-		snprintf(text, sizeof(text), "%zu bytes of %s are still there",
-			 world.memory[0].end - world.memory[0].start,
-			 world.memory[0].bar ? "a mapped BAR" : "reserved address space");
+	for (unsigned i = 0; i < world.memory_count; i++) {
+		const struct memory_range *range = &world.memory[i];
+		if (!range->blocked)
+			snprintf(text, sizeof(text), "%zu bytes of %s are still there", range->end - range->start,
+				 range->bar ? "a mapped BAR" : "reserved address space");
+	}
 	if (fake_ioas_count())
 		snprintf(text, sizeof(text), "%u IOASes with %u mappings are still there", fake_ioas_count(),
 			 fake_dma_mappings());

@@ -130,6 +130,7 @@ struct fake_device {
 	/* Kernel and host knobs */
 	bool no_reset;          /* VFIO_DEVICE_FLAGS_RESET is not set */
 	int reset_error;        /* VFIO_DEVICE_RESET fails with it */
+	unsigned reset_busy;    /* so often VFIO_DEVICE_RESET says EAGAIN: somebody holds the device's lock */
 	bool static_msix;       /* the kernel has no dynamic MSI-X */
 	unsigned host_vectors;  /* the host has only so many left; 0: enough */
 	unsigned irq_count_lie; /* MSI-X count of GET_IRQ_INFO; 0: the truth */
@@ -153,9 +154,10 @@ struct fake_device {
 	uint8_t permitted[FAKE_CONFIG_MAX];
 	uint16_t area[FAKE_CONFIG_MAX]; /* start of the capability that a byte belongs to; 0xffff: none */
 	bool bars_dirty;
-	unsigned power;       /* D-state */
-	int irq_kind;         /* VFIO_PCI_*_IRQ_INDEX in use, -1: none */
-	unsigned irq_vectors; /* allocated at enable */
+	unsigned power;                 /* D-state */
+	uint8_t saved[FAKE_CONFIG_MAX]; /* config space as it was before D3, of a device that forgets it there */
+	int irq_kind;                   /* VFIO_PCI_*_IRQ_INDEX in use, -1: none */
+	unsigned irq_vectors;           /* allocated at enable */
 	struct fake_vector vectors[FAKE_VECTORS_MAX];
 	bool intx_masked;
 	bool intx_disabled; /* by the command register's bit */

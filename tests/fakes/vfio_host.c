@@ -32,7 +32,7 @@ static int enter(struct fake_host *host, enum host_op op, struct tenon_error *er
 {
 	static const char *const names[HOST_OPS] = {"file_add",     "memory_map",   "memory_unmap", "route_set",
 						    "route_commit", "irqfd_attach", "intx_attach"};
-	int error = 0;
+	int error = host->always_error[op];
 	host->calls[op]++;
 	if (host->fail_in[op] && --host->fail_in[op] == 0)
 		error = host->fail_error[op];
@@ -50,6 +50,11 @@ void host_fail(struct fake_host *host, enum host_op op, unsigned n, int error)
 {
 	host->fail_in[op] = n;
 	host->fail_error[op] = error;
+}
+
+void host_fail_always(struct fake_host *host, enum host_op op, int error)
+{
+	host->always_error[op] = error;
 }
 
 static int file_add(void *context, int fd, struct tenon_error *err)

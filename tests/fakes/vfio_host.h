@@ -72,11 +72,14 @@ struct fake_host {
 
 	unsigned fail_in[HOST_OPS];
 	int fail_error[HOST_OPS];
+	int always_error[HOST_OPS];
 };
 
 void host_init(struct fake_host *host);
 /** Fails the n-th call of an operation from now on. */
 void host_fail(struct fake_host *host, enum host_op op, unsigned n, int error);
+/** Fails every call of an operation from now on. */
+void host_fail_always(struct fake_host *host, enum host_op op, int error);
 /** Fails the n-th call of an operation from now on, counted over all hosts. @return whether the previous one has failed */
 bool host_fail_any(enum host_op op, unsigned n, int error);
 

@@ -101,6 +101,17 @@ void kernel_unmap(void *address, size_t size)
 	munmap(address, size);
 }
 
+void kernel_block(void *address, size_t size)
+{
+	uintptr_t start = (uintptr_t)address;
+	if (!address || cut(start, start + size) != size) {
+		fake_report_misuse("block of %zu bytes at %p that were not all mapped", size, address);
+		return;
+	}
+	add_range(start, start + size, NULL, NULL);
+	world.memory[world.memory_count - 1].blocked = true;
+}
+
 bool fake_host_memory_mapped(const void *address, size_t size_bytes)
 {
 	uintptr_t start = (uintptr_t)address, end = start + size_bytes;

@@ -49,6 +49,7 @@ struct memory_range {
 	uintptr_t start, end;
 	const struct fake_bar *bar;
 	struct fake_file *file; /* a mapping keeps its file open */
+	bool blocked;           /* kept without access for good, on purpose: no leak */
 };
 
 struct world {
@@ -100,6 +101,7 @@ int model_cdev_reset_function(struct fake_device *device);
 void model_config_bind(struct fake_device *device);
 int model_config_read(struct fake_device *device, void *buffer, size_t size, uint64_t offset);
 int model_config_write(struct fake_device *device, const void *buffer, size_t size, uint64_t offset);
+void model_config_set_power(struct fake_device *device, unsigned state);
 bool model_config_memory_enabled(const struct fake_device *device);
 
 /* vfio_irqs.c */

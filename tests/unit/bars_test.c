@@ -319,6 +319,58 @@ Test(bars, bus_master_alone_leaves_the_mappings)
 	fixture_close(&fixture);
 }
 
+/* ---- A VMM that cannot take memory away ---- */
+
+/* As fixture_close, but something may be left: what the guest may still reach. */
+static void close_stuck(struct fixture *fixture)
+{
+	tenon_device_close(fixture->device);
+	tenon_space_destroy(fixture->space);
+	fixture->device = NULL;
+	fixture->space = NULL;
+	assert_no_heap_leak();
+}
+
+/* Once it has failed, that memory is where it was; no other place may be unmapped in its stead. */
+Test(bars, failed_unmap_is_logged_and_never_repeated_elsewhere)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
+	guest_place(&fixture);
+	host_fail(&fixture.host, HOST_MEMORY_UNMAP, 1, EINTR);
+	guest_config_write(&fixture, PCI_BASE_ADDRESS_0, 4, BAR_GPA + 0x100000);
+	cr_assert_gt(fixture.host.log_count, 0);
+	cr_assert_eq(fixture.host.bars[0].address, BAR_GPA + 0x100000);
+	guest_command(&fixture, 0, PCI_COMMAND_MEMORY);
+	guest_command(&fixture, PCI_COMMAND_MEMORY, 0);
+	close_stuck(&fixture);
+	cr_assert_str_empty(fake_misuse(), "%s", fake_misuse());
+}
+
+Test(bars, registers_work_trapped_after_a_failed_unmap)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
+	guest_place(&fixture);
+	host_fail(&fixture.host, HOST_MEMORY_UNMAP, 1, EINTR);
+	guest_config_write(&fixture, PCI_BASE_ADDRESS_0, 4, BAR_GPA + 0x100000);
+	guest_bar_write(&fixture, 0, 0x10, 4, 0x99);
+	cr_assert_eq(fixture.fake->bars[0].memory[0x10], 0x99);
+	close_stuck(&fixture);
+}
+
+/* Page tables of the hypervisor still lead to these addresses: nothing else may ever lie there. */
+Test(bars, memory_that_the_guest_may_still_reach_stays_the_library_s_after_close)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
+	guest_place(&fixture);
+	uint8_t *memory = host_mapped(&fixture.host, BAR_GPA);
+	host_fail_always(&fixture.host, HOST_MEMORY_UNMAP, EINTR);
+	close_stuck(&fixture);
+	cr_assert(fake_address_space_kept(memory));
+}
+
 /* ---- Trapped accesses ---- */
 
 Test(bars, trapped_accesses_of_each_size_reach_the_device)

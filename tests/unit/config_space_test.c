@@ -625,6 +625,42 @@ Test(config_space, power_state_reads_back)
 	fixture_close(&fixture);
 }
 
+Test(config_space, power_state_that_the_device_lacks_is_not_entered)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
+	guest_place(&fixture);
+	unsigned at = guest_capability(&fixture, PCI_CAP_ID_PM);
+	set_power(&fixture, 1);
+	cr_assert_eq(guest_config(&fixture, at + PCI_PM_CTRL, 2) & PCI_PM_CTRL_STATE_MASK, 0);
+	cr_assert_not_null(host_mapped(&fixture.host, BAR_GPA));
+	set_power(&fixture, 3);
+	set_power(&fixture, 2);
+	cr_assert_eq(guest_config(&fixture, at + PCI_PM_CTRL, 2) & PCI_PM_CTRL_STATE_MASK, 3);
+	fixture_close(&fixture);
+}
+
+/* The kernel restores the command register that it saved on the way into D3. */
+Test(config_space, command_written_in_d3_holds_after_waking)
+{
+	struct fake_device *fake = fake_nvme("0000:3b:00.0");
+	fake_config_set(fake, fake->pm + PCI_PM_CTRL, 2, 0); /* no No_Soft_Reset */
+	struct fixture fixture;
+	fixture_open(&fixture, fake);
+	guest_place(&fixture);
+	set_power(&fixture, 3);
+	guest_command(&fixture, 0, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY);
+	set_power(&fixture, 0);
+	cr_assert_eq(fake_config_get(fake, PCI_COMMAND, 2) & PCI_COMMAND_MASTER, 0, "the device masters the bus again");
+	cr_assert_null(host_mapped(&fixture.host, BAR_GPA));
+	set_power(&fixture, 3);
+	guest_command(&fixture, PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY, 0);
+	set_power(&fixture, 0);
+	cr_assert(fake_config_get(fake, PCI_COMMAND, 2) & PCI_COMMAND_MASTER);
+	cr_assert_not_null(host_mapped(&fixture.host, BAR_GPA));
+	fixture_close(&fixture);
+}
+
 Test(config_space, registers_read_ones_in_d3)
 {
 	struct fixture fixture;

@@ -455,6 +455,16 @@ Test(device_open, group_that_another_process_owns_is_refused)
 	assert_says(&fixture, "group");
 }
 
+Test(device_open, host_without_interrupt_remapping_is_refused_with_what_to_turn_on)
+{
+	struct fixture fixture;
+	fixture_init(&fixture);
+	fake_fail_kind(FAKE_BIND, 1, EPERM);
+	const struct tenon_device_options options = fixture_options(&fixture, fake_nvme("0000:3b:00.0"));
+	assert_refused(&fixture, &options, -EPERM);
+	assert_says(&fixture, "interrupt remapping");
+}
+
 Test(device_open, same_device_cannot_be_opened_twice)
 {
 	struct fixture fixture;

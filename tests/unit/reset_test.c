@@ -76,6 +76,43 @@ Test(reset, device_is_woken_before_it)
 	fixture_close(&fixture);
 }
 
+Test(reset, device_that_forgets_in_d3_cannot_master_the_bus_at_reset)
+{
+	struct fake_device *fake = fake_nvme("0000:3b:00.0");
+	fake_config_set(fake, fake->pm + PCI_PM_CTRL, 2, 0); /* no No_Soft_Reset */
+	struct fixture fixture;
+	open_busy(&fixture, fake);
+	guest_config_write(&fixture, fake->pm + PCI_PM_CTRL, 2, 3);
+	cr_assert_eq(tenon_device_reset(fixture.device, NULL), 0);
+	cr_assert_eq(fake->command_at_reset & PCI_COMMAND_MASTER, 0, "the kernel's restored command reached the reset");
+	assert_off(&fixture);
+	fixture_close(&fixture);
+}
+
+/* VFIO_DEVICE_RESET only tries the device's lock, which a reader of sysfs may hold for a moment. */
+Test(reset, busy_device_is_tried_again)
+{
+	struct fixture fixture;
+	open_busy(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture.fake->reset_busy = 3;
+	cr_assert_eq(tenon_device_reset(fixture.device, NULL), 0);
+	cr_assert_eq(fixture.fake->resets, 1);
+	fixture_close(&fixture);
+}
+
+Test(reset, device_that_stays_busy_is_given_up)
+{
+	struct fixture fixture;
+	open_busy(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture.fake->reset_busy = 1000000;
+	fake_calls_forget();
+	int code = tenon_device_reset(fixture.device, &fixture.err);
+	cr_assert_eq(code, -EAGAIN);
+	assert_message(&fixture.err, code);
+	cr_assert_leq(fake_calls(FAKE_DEVICE_RESET), 100);
+	fixture_close(&fixture);
+}
+
 Test(reset, leaves_the_device_off)
 {
 	struct fixture fixture;

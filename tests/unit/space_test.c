@@ -239,6 +239,19 @@ Test(space, only_a_region_that_was_added_can_be_removed)
 	assert_no_heap_leak();
 }
 
+Test(space, memory_that_cannot_be_unmapped_is_kept)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
+	fake_fail_kind(FAKE_IOAS_UNMAP, 1, EBUSY);
+	int code = tenon_space_remove(fixture.space, 0, RAM_BYTES, &fixture.err);
+	cr_assert_eq(code, -EBUSY);
+	assert_message(&fixture.err, code);
+	cr_assert_eq(tenon_space_remove(fixture.space, 0, RAM_BYTES, NULL), 0);
+	cr_assert(!fake_dma_reaches(fixture.fake, 0, false));
+	fixture_close(&fixture);
+}
+
 Test(space, read_only_memory_cannot_be_written_by_devices)
 {
 	struct fixture fixture;

@@ -18,7 +18,7 @@
 enum space { SPACE_IO, SPACE_32, SPACE_64, SPACES };
 
 static const char *const space_names[SPACES] = {"the I/O window of 60 KiB", "the 32-bit window of 512 MiB",
-						   "the guest's physical address space"};
+						"the guest's physical address space"};
 
 /* Something to place: one BAR, or one window of a root port. */
 struct block {
@@ -155,8 +155,8 @@ static int check_sizes(const struct placement_device *device, const uint64_t *fi
 		enum space space = space_of(&device->bars[bar], device->port);
 		uint64_t room = limit[space] > first[space] ? limit[space] - first[space] : 0;
 		if (device->bars[bar].size_bytes > room)
-			return tenon_fail(err, -ENOSPC, "%s: BAR %u does not fit into %s; it cannot be assigned", device->name,
-					  bar, space_names[space]);
+			return tenon_fail(err, -ENOSPC, "%s: BAR %u does not fit into %s; it cannot be assigned",
+					  device->name, bar, space_names[space]);
 	}
 	return 0;
 }

@@ -40,7 +40,10 @@ struct tenon_device_options {
 
 	/* "0000:3b:00.0", "3b:00.0" or "/dev/vfio/devices/vfio3". NULL with `cdev` set. */
 	const char *address;
-	/* An open VFIO character device, borrowed: the library works on a duplicate. 0: open it by address. */
+	/*
+	 * An open VFIO character device, borrowed: the library works on a duplicate. The kernel binds it for good, so it stays
+	 * bound until its owner closes it too. 0: open it by address.
+	 */
 	int cdev;
 
 	struct tenon_space *space;        /* required; outlives the device */
@@ -93,7 +96,7 @@ enum tenon_device_event {
  *
  * @param out  owned by the caller; free with tenon_device_close
  * @return 0; -EINVAL bad options; -ENODEV no such device; -EBUSY in use, or its group is; -EACCES; or the kernel's error.
- *         On failure nothing stays open, bound or mapped.
+ *         On failure nothing stays open or mapped, and nothing bound but a device that was passed open.
  */
 int tenon_device_open(const struct tenon_device_options *options, struct tenon_device **out, struct tenon_error *err);
 

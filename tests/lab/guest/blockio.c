@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define CHUNK_BYTES (2u << 20)
-#define PAGE_BYTES 4096u
+#define PAGE_BYTES  4096u
 
 static void die(const char *what)
 {
@@ -128,7 +128,8 @@ static uint8_t *most_memory(uint64_t *bytes)
 static void read_and_compare(int device, unsigned number, uint8_t *target, uint8_t *chunk)
 {
 	off_t offset = (off_t)number * PAGE_BYTES;
-	if (pread(device, target, PAGE_BYTES, offset) != PAGE_BYTES || pread(device, chunk, PAGE_BYTES, offset) != PAGE_BYTES)
+	if (pread(device, target, PAGE_BYTES, offset) != PAGE_BYTES ||
+	    pread(device, chunk, PAGE_BYTES, offset) != PAGE_BYTES)
 		die("read");
 	if (!memcmp(target, chunk, PAGE_BYTES))
 		return;

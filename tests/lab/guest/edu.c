@@ -19,28 +19,28 @@
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
 
-#define EDU_ID 0x00
-#define EDU_LIVENESS 0x04
-#define EDU_FACTORIAL 0x08
-#define EDU_STATUS 0x20
+#define EDU_ID               0x00
+#define EDU_LIVENESS         0x04
+#define EDU_FACTORIAL        0x08
+#define EDU_STATUS           0x20
 #define EDU_STATUS_COMPUTING 0x01
-#define EDU_STATUS_RAISE 0x80
-#define EDU_IRQ_STATUS 0x24
-#define EDU_IRQ_RAISE 0x60
-#define EDU_IRQ_ACK 0x64
-#define EDU_DMA_SOURCE 0x80
-#define EDU_DMA_TARGET 0x88
-#define EDU_DMA_COUNT 0x90
-#define EDU_DMA_COMMAND 0x98
-#define EDU_DMA_START 0x1
-#define EDU_DMA_TO_RAM 0x2
-#define EDU_DMA_RAISE 0x4
-#define EDU_DMA_BUFFER 0x40000
-#define EDU_IRQ_BY_DMA 0x100
+#define EDU_STATUS_RAISE     0x80
+#define EDU_IRQ_STATUS       0x24
+#define EDU_IRQ_RAISE        0x60
+#define EDU_IRQ_ACK          0x64
+#define EDU_DMA_SOURCE       0x80
+#define EDU_DMA_TARGET       0x88
+#define EDU_DMA_COUNT        0x90
+#define EDU_DMA_COMMAND      0x98
+#define EDU_DMA_START        0x1
+#define EDU_DMA_TO_RAM       0x2
+#define EDU_DMA_RAISE        0x4
+#define EDU_DMA_BUFFER       0x40000
+#define EDU_IRQ_BY_DMA       0x100
 
-#define DMA_BYTES 2048u
+#define DMA_BYTES  2048u
 #define PAGE_BYTES 4096u
-#define MESSAGES 5u
+#define MESSAGES   5u
 
 struct edu {
 	int device;
@@ -92,7 +92,8 @@ static void open_device(struct edu *edu, const char *group_path, const char *bdf
 
 	struct vfio_region_info config = {.argsz = sizeof(config), .index = VFIO_PCI_CONFIG_REGION_INDEX};
 	struct vfio_region_info bar = {.argsz = sizeof(bar), .index = VFIO_PCI_BAR0_REGION_INDEX};
-	if (ioctl(edu->device, VFIO_DEVICE_GET_REGION_INFO, &config) || ioctl(edu->device, VFIO_DEVICE_GET_REGION_INFO, &bar))
+	if (ioctl(edu->device, VFIO_DEVICE_GET_REGION_INFO, &config) ||
+	    ioctl(edu->device, VFIO_DEVICE_GET_REGION_INFO, &bar))
 		die("regions");
 	edu->config_offset = config.offset;
 	edu->registers = mmap(NULL, bar.size, PROT_READ | PROT_WRITE, MAP_SHARED, edu->device, bar.offset);
@@ -114,7 +115,9 @@ static void enable_interrupt(struct edu *edu, unsigned index)
 		struct vfio_irq_set set;
 		int32_t event;
 	} request = {
-		.set = {.argsz = sizeof(request), .index = index, .count = 1,
+		.set = {.argsz = sizeof(request),
+			.index = index,
+			.count = 1,
 			.flags = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_EVENTFD},
 		.event = edu->event,
 	};
@@ -124,15 +127,17 @@ static void enable_interrupt(struct edu *edu, unsigned index)
 
 static void disable_interrupt(struct edu *edu, unsigned index)
 {
-	struct vfio_irq_set set = {.argsz = sizeof(set), .index = index,
-				   .flags = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_NONE};
+	struct vfio_irq_set set = {
+		.argsz = sizeof(set), .index = index, .flags = VFIO_IRQ_SET_ACTION_TRIGGER | VFIO_IRQ_SET_DATA_NONE};
 	if (ioctl(edu->device, VFIO_DEVICE_SET_IRQS, &set))
 		die("interrupt removal");
 }
 
 static void unmask_intx(struct edu *edu)
 {
-	struct vfio_irq_set set = {.argsz = sizeof(set), .index = VFIO_PCI_INTX_IRQ_INDEX, .count = 1,
+	struct vfio_irq_set set = {.argsz = sizeof(set),
+				   .index = VFIO_PCI_INTX_IRQ_INDEX,
+				   .count = 1,
 				   .flags = VFIO_IRQ_SET_ACTION_UNMASK | VFIO_IRQ_SET_DATA_NONE};
 	if (ioctl(edu->device, VFIO_DEVICE_SET_IRQS, &set))
 		die("INTx unmask");

@@ -116,7 +116,8 @@ int main(int argc, char **argv)
 		usleep(10000);
 	}
 	if (!proven) {
-		fprintf(stderr, "boot_time: no \"%s\" from the guest; it said:\n%s\n", marked ? proof : mark, heard.text);
+		fprintf(stderr, "boot_time: no \"%s\" from the guest; it said:\n%s\n", marked ? proof : mark,
+			heard.text);
 		return 1;
 	}
 	printf("%.6f %lu\n", (marked - started) / 1e9, memory);

@@ -51,6 +51,7 @@ vfio_node() { echo /dev/vfio/devices/"$(basename /sys/bus/pci/devices/$1/vfio-de
 find_devices() {
 	local name path driver bdf
 	phase "binding devices"
+	: >$OUT/devices
 	while read -r name path driver; do
 		bdf=$(device_path "$path")
 		[ "$bdf" ] || { fact "host.missing" "$name"; continue; }

@@ -42,7 +42,7 @@ class Scenario:
     """
 
     DEFAULTS = {"timeout": 300, "programs": (), "guest_init": None, "host_programs": (), "modules": (), "files": (),
-                "in_all": True}
+                "in_all": True, "judge": lambda run: None}
 
     def __init__(self, name: str):
         self.name = name
@@ -56,7 +56,9 @@ class Scenario:
         for module in self.modules_found:
             if hasattr(module, setting):
                 return getattr(module, setting)
-        return self.DEFAULTS[setting]
+        if setting in self.DEFAULTS:
+            return self.DEFAULTS[setting]
+        raise AttributeError(f"scenario {self.name} sets no {setting}")
 
     def file(self, name: str):
         """The scenario's own file of this name, or its base's, or None."""
