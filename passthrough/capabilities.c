@@ -24,6 +24,7 @@ struct builder {
 	struct config *config;
 	const uint8_t *hardware;
 	bool root_bus;
+	bool starts[STANDARD_END + 4];    /* where the device's standard capabilities begin; ends with one */
 	bool claimed[TENON_CONFIG_BYTES]; /* bytes that belong to a capability, so that no two can overlap */
 };
 
@@ -143,6 +144,14 @@ static void pass_body(struct config *config, unsigned first, unsigned end)
 	memset(config->pass + first, 0xff, end - first);
 }
 
+static unsigned bytes_to_next(const struct builder *builder, unsigned at)
+{
+	unsigned end = at + 4;
+	while (!builder->starts[end])
+		end += 4;
+	return end - at;
+}
+
 /* Copies one visible standard capability; false when it is hidden, broken, or overlaps another. */
 static bool show_standard(struct builder *builder, unsigned at)
 {
@@ -153,6 +162,8 @@ static bool show_standard(struct builder *builder, unsigned at)
 	if (!row->visible || (slot && *slot)) /* a second one of a kind that has behaviour is not shown */
 		return false;
 	unsigned bytes = standard_bytes(builder->hardware, at, row);
+	if (id == PCI_CAP_ID_EXP && bytes > bytes_to_next(builder, at)) /* some devices end it early */
+		bytes = bytes_to_next(builder, at);
 	if (bytes < 3 || at + bytes > STANDARD_END || !claim(builder, at, bytes))
 		return false;
 
@@ -173,12 +184,9 @@ static bool show_standard(struct builder *builder, unsigned at)
 }
 
 /* A hidden capability's length is often unknown: all up to the next capability's start is taken for its body. */
-static void hide_standard(struct builder *builder, unsigned at, const bool *starts)
+static void hide_standard(struct builder *builder, unsigned at)
 {
-	unsigned end = at + 4;
-	while (end < STANDARD_END && !starts[end])
-		end += 4;
-	memset(builder->claimed + at, true, end - at);
+	memset(builder->claimed + at, true, bytes_to_next(builder, at));
 }
 
 static unsigned next_standard(const struct builder *builder, unsigned at)
@@ -191,20 +199,20 @@ static void build_standard(struct builder *builder)
 	struct config *config = builder->config;
 	unsigned link = PCI_CAPABILITY_LIST; /* where the guest's next pointer goes */
 	unsigned order[STANDARD_MAX], count = 0;
-	bool starts[STANDARD_END] = {false};
 
 	config->value[link] = 0;
+	builder->starts[STANDARD_END] = true;
 	unsigned at = get16(builder->hardware, PCI_STATUS) & PCI_STATUS_CAP_LIST
 			      ? builder->hardware[PCI_CAPABILITY_LIST] & ~3u
 			      : 0;
-	for (; at >= STANDARD_FIRST && !starts[at]; at = next_standard(builder, at)) {
-		starts[at] = true;
+	for (; at >= STANDARD_FIRST && !builder->starts[at]; at = next_standard(builder, at)) {
+		builder->starts[at] = true;
 		order[count++] = at;
 	}
 	for (unsigned i = 0; i < count; i++) {
 		at = order[i];
 		if (!show_standard(builder, at)) {
-			hide_standard(builder, at, starts);
+			hide_standard(builder, at);
 			continue;
 		}
 		config->value[link] = (uint8_t)at;

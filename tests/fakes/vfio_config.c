@@ -169,6 +169,7 @@ static unsigned extended_length(const struct fake_device *device, unsigned at, u
 	case PCI_EXT_CAP_ID_REBAR:
 		return 12;
 	case PCI_EXT_CAP_ID_VNDR:
+	case PCI_EXT_CAP_ID_DVSEC:
 		return fake_config_get(device, at + 4, 4) >> 20;
 	default:
 		return 0;
@@ -178,7 +179,7 @@ static unsigned extended_length(const struct fake_device *device, unsigned at, u
 static void extended_perms(struct fake_device *device, unsigned at, uint16_t id, unsigned length)
 {
 	set_perms(device, at, 4, ~0u, 0);
-	if (id == PCI_EXT_CAP_ID_VNDR && length > 4)
+	if ((id == PCI_EXT_CAP_ID_VNDR || id == PCI_EXT_CAP_ID_DVSEC) && length > 4)
 		memset(device->permitted + at + 4, 0xff, length - 4);
 	if (id != PCI_EXT_CAP_ID_ERR)
 		return;

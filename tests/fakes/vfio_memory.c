@@ -110,6 +110,9 @@ void kernel_block(void *address, size_t size)
 	}
 	add_range(start, start + size, NULL, NULL);
 	world.memory[world.memory_count - 1].blocked = true;
+	if (mmap(address, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
+	    MAP_FAILED)
+		abort();
 }
 
 bool fake_host_memory_mapped(const void *address, size_t size_bytes)

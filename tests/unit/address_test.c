@@ -17,8 +17,9 @@ Test(address, bdf_is_normalised)
 	static const struct {
 		const char *text, *bdf;
 	} good[] = {
-		{"0000:3b:00.0", "0000:3b:00.0"}, {"3b:00.0", "0000:3b:00.0"},      {"3B:1F.7", "0000:3b:1f.7"},
-		{"1:2.3", "0000:01:02.3"},        {"ffff:ff:1f.7", "ffff:ff:1f.7"},
+		{"0000:3b:00.0", "0000:3b:00.0"}, {"3b:00.0", "0000:3b:00.0"},
+		{"3B:1F.7", "0000:3b:1f.7"},      {"1:2.3", "0000:01:02.3"},
+		{"ffff:ff:1f.7", "ffff:ff:1f.7"}, {"10000:e1:00.0", "10000:e1:00.0"}, /* behind Intel VMD */
 	};
 	for (unsigned i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
 		char bdf[ADDRESS_BDF_BYTES];

@@ -347,6 +347,31 @@ Test(bars, failed_unmap_is_logged_and_never_repeated_elsewhere)
 	cr_assert_str_empty(fake_misuse(), "%s", fake_misuse());
 }
 
+Test(bars, failed_unmap_is_tried_again_where_the_memory_is)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
+	guest_place(&fixture);
+	host_fail(&fixture.host, HOST_MEMORY_UNMAP, 1, EINTR);
+	guest_config_write(&fixture, PCI_BASE_ADDRESS_0, 4, BAR_GPA + 0x100000);
+	guest_command(&fixture, 0, PCI_COMMAND_MEMORY);
+	cr_assert_eq(fixture.host.map_count, 0, "the old place is still visible");
+	guest_command(&fixture, PCI_COMMAND_MEMORY, 0);
+	cr_assert_not_null(host_mapped(&fixture.host, BAR_GPA + 0x100000));
+	fixture_close(&fixture);
+}
+
+/* A mapping keeps its file open: kept as it is, it would keep the device from everybody until this process ends. */
+Test(bars, device_is_given_back_even_if_the_guest_may_still_reach_its_memory)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
+	guest_place(&fixture);
+	host_fail_always(&fixture.host, HOST_MEMORY_UNMAP, EINTR);
+	close_stuck(&fixture);
+	cr_assert_null(fixture.fake->owner, "the kernel still has the device open");
+}
+
 Test(bars, registers_work_trapped_after_a_failed_unmap)
 {
 	struct fixture fixture;

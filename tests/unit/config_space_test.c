@@ -173,6 +173,21 @@ Test(config_space, hidden_standard_capability_is_unlinked_and_reads_zero)
 	fixture_close(&fixture);
 }
 
+/* Only one of a kind has behaviour behind it: a second one would be the host's own registers. */
+Test(config_space, second_capability_of_a_kind_is_hidden)
+{
+	struct fake_device *fake = fake_edu("0000:04:00.0");
+	fake_add_msi(fake, 0x80, 1, true, false);
+	struct fixture fixture;
+	fixture_open(&fixture, fake);
+	cr_assert_eq(guest_capability(&fixture, PCI_CAP_ID_MSI), 0x40);
+	cr_assert_eq(guest_config(&fixture, 0x41, 1), 0, "the list goes on");
+	cr_assert_eq(guest_config(&fixture, 0x84, 4), 0, "the host's message shows");
+	guest_config_write(&fixture, 0x84, 4, 0xfee02000);
+	cr_assert_eq(fake_config_get(fake, 0x84, 4), 0xfee0100c);
+	fixture_close(&fixture);
+}
+
 /* Some devices keep registers there that their drivers need. */
 Test(config_space, standard_space_between_capabilities_is_the_device_s)
 {
@@ -477,6 +492,40 @@ Test(config_space, express_type_follows_the_slot)
 		cr_assert_eq(flags & PCI_EXP_FLAGS_VERS, 2);
 		fixture_close(&fixture);
 	}
+}
+
+static struct fake_device *card_with_dvsec(uint16_t vendor)
+{
+	struct fake_device *fake = fake_device_add("0000:3b:00.0", 0x8086, 0x0d93, 3);
+	fake_add_pcie(fake, 0x40);
+	fake_capability_extended(fake, 0x100, PCI_EXT_CAP_ID_DSN, 1);
+	fake_capability_extended(fake, 0x200, PCI_EXT_CAP_ID_DVSEC, 1);
+	fake_config_set(fake, 0x204, 4, 0x38u << 20 | vendor);
+	fake_config_set(fake, 0x21c, 4, 0x12345678);
+	fake_config_writable(fake, 0x21c, 4, ~0u);
+	return fake;
+}
+
+Test(config_space, designated_vendor_capability_s_body_is_the_device_s)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, card_with_dvsec(0x8086));
+	cr_assert_eq(guest_capability_extended(&fixture, PCI_EXT_CAP_ID_DVSEC), 0x200);
+	guest_config_write(&fixture, 0x21c, 4, 0xcafe);
+	cr_assert_eq(fake_config_get(fixture.fake, 0x21c, 4), 0xcafe);
+	fixture_close(&fixture);
+}
+
+/* They hold host physical addresses. */
+Test(config_space, cxl_registers_are_hidden)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, card_with_dvsec(0x1e98));
+	cr_assert_eq(guest_capability_extended(&fixture, PCI_EXT_CAP_ID_DVSEC), 0);
+	cr_assert_eq(guest_config(&fixture, 0x21c, 4), 0);
+	guest_config_write(&fixture, 0x21c, 4, 0xcafe);
+	cr_assert_eq(fake_config_get(fixture.fake, 0x21c, 4), 0x12345678);
+	fixture_close(&fixture);
 }
 
 Test(config_space, vendor_capability_s_body_is_the_device_s)

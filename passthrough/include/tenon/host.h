@@ -43,8 +43,8 @@ struct tenon_host_ops {
 
 	/*
 	 * The VM owns this device file from now on / no longer. On KVM: KVM_DEV_VFIO_FILE_ADD and _DEL, from which KVM
-	 * derives whether WBINVD and guest memory types matter. Called before the device is bound and after it is closed
-	 * for good. Optional.
+	 * derives whether WBINVD and guest memory types matter. Called before the device is bound, and when it is given
+	 * back, just before its last file descriptor here is closed. Optional.
 	 */
 	int (*file_add)(void *host, int fd, struct tenon_error *err);
 	void (*file_remove)(void *host, int fd);

@@ -16,9 +16,9 @@ from .build import LAB
 from .judge import Failed, Run
 
 # nohz=off highres=off: QEMU's SVM changes its word of pending interrupts without a lock, so now and then an interrupt is lost
-# (target/i386/tcg/sysemu/svm_helper.c). With periodic ticks the next tick finds it; with one-shot timers the host would sleep forever.
+# (target/i386/tcg/sysemu/svm_helper.c). With periodic ticks the next tick finds it; with one-shot timers the host would sleep on.
 HOST_APPEND = ("console=ttyS0 loglevel=7 printk.time=1 panic=-1 oops=panic intel_iommu=on iommu=pt "
-               "nohz=off highres=off hung_task_timeout_secs=120 rcupdate.rcu_cpu_stall_timeout=120")
+               "nohz=off highres=off rcupdate.rcu_cpu_stall_timeout=120")
 
 
 class Skipped(Exception):
@@ -194,7 +194,11 @@ def play(name: str, tenon: Path, follow: bool = False) -> float:
         fcntl.flock(lock, fcntl.LOCK_EX)
         kernel = prepare(scenario, tenon, folder)
         started = time.monotonic()
-        _play(scenario, kernel, folder, follow)
+        try:
+            _play(scenario, kernel, folder, follow)
+        except Failed:
+            Run(folder, scenario, scenario.machine).expect_clean_host()  # the better reason, where there is one
+            raise
         _judge(scenario, folder)
         for disk in scenario.machine.disks:
             (folder / f"{disk.id}.img").unlink()

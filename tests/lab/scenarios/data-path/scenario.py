@@ -25,5 +25,4 @@ def judge(run):
     interrupts = sum(guest.numbers("interrupts.after")) - sum(guest.numbers("interrupts.before"))
     run.expect(interrupts >= reads // 2, f"{interrupts} interrupts for {reads} reads: they were not taken by interrupt")
     grown = {name: after[name] - before[name] for name in after if after[name] != before[name]}
-    run.facts["exits"] = grown
     run.expect(grown.get("total", 0) * 100 < reads, f"{reads} reads cost {grown} exits; less than {reads // 100} allowed")
