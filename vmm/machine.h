@@ -76,7 +76,7 @@ void machine_destroy(struct machine *machine);
 /** Starts the vCPUs. */
 int machine_start(struct machine *machine, struct tenon_error *err);
 
-/** Pauses every vCPU and waits until all have left the guest. One that waits for memory to be mapped is waited for too. */
+/** Pauses every vCPU and waits until all have left the guest. */
 void machine_pause(struct machine *machine);
 
 /** Resets every device, the interrupt controllers and CPUs, and loads the kernel again. The vCPUs are paused; they run after it. */

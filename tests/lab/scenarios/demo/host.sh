@@ -10,8 +10,8 @@ $TENON run --dry-run --kernel $KERNEL --initrd $INITRD --append "$APPEND" --memo
 
 say ""
 say "tenon run --kernel bzImage --initrd guest.cpio --append '$APPEND' --memory 256M --cpus 2 --device $NVME"
-: >$OUT/guest.serial
-tail -n +1 -f $OUT/guest.serial 2>/dev/null | grep --line-buffered -v -e '^@' -e '^kvm_amd' | sed -u 's/^/  guest | /' >>$OUT/report &
+touch /tmp/guest.serial
+tail -n +1 -f /tmp/guest.serial 2>/dev/null | grep --line-buffered -v -e '^@' -e '^kvm_amd' | sed -u 's/^/  guest | /' >>$OUT/report &
 tenon_linux guest --stats --device $NVME
 sleep 0.5
 kill $(jobs -p) 2>/dev/null

