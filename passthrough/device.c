@@ -126,7 +126,7 @@ static int bind_device(struct tenon_device *device, struct tenon_error *err)
 		}
 		device->file_added = true;
 	}
-	int code = space_join_iommufd(device->space, device->cdev, device->address.name, err);
+	int code = space_join_iommufd(device->space, device->cdev, device->address.name, &device->member, err);
 	if (code < 0)
 		return code;
 	return vfio_file_create(device->cdev, device->address.name, &device->transport, err);
@@ -176,6 +176,7 @@ int tenon_device_open(const struct tenon_device_options *options, struct tenon_d
 	device->events = (struct events){.error_fd = -1, .request_fd = -1, .poll_fd = -1};
 	device->interrupts.intx_trigger = device->interrupts.intx_unmask = -1;
 	device->space = options->space;
+	device->member = (struct space_member){.device = device, .group = -1, .group_fd = -1};
 	device->ops = options->ops;
 	device->host = options->host;
 	device->slot = options->slot;
@@ -195,6 +196,7 @@ int tenon_device_open(const struct tenon_device_options *options, struct tenon_d
 			   "%s: the kernel cannot reset it, so it keeps the state of its last user; assign only "
 			   "trusted devices so",
 			   device->address.name);
+	space_enlist(device->space, &device->member);
 	*out = device;
 	return 0;
 }
@@ -216,6 +218,7 @@ void tenon_device_close(struct tenon_device *device)
 {
 	if (!device)
 		return;
+	space_delist(device->space, &device->member);
 	if (device->transport && device->config.size_bytes)
 		quiesce(device);
 	interrupts_finish(device);

@@ -17,6 +17,7 @@
 #include "config.h"
 #include "events.h"
 #include "interrupts.h"
+#include "space.h"
 #include "transport.h"
 
 struct tenon_device {
@@ -24,6 +25,7 @@ struct tenon_device {
 	struct address address;
 	struct tenon_device_info info;
 	struct tenon_space *space;
+	struct space_member member;
 	const struct tenon_host_ops *ops;
 	void *host;
 	enum tenon_slot_kind slot;

@@ -147,7 +147,8 @@ int iommufd_create(int fd, struct space_backend **out, struct tenon_error *err)
 	return 0;
 }
 
-int iommufd_attach(struct space_backend *backend, int cdev, const char *name, struct tenon_error *err)
+int iommufd_attach(struct space_backend *backend, int cdev, const char *name, uint32_t *device_id,
+		   struct tenon_error *err)
 {
 	struct iommufd *self = iommufd(backend);
 	struct vfio_device_bind_iommufd bind = {.argsz = sizeof(bind), .iommufd = self->fd};
@@ -169,6 +170,7 @@ int iommufd_attach(struct space_backend *backend, int cdev, const char *name, st
 		return tenon_fail(err, code, "%s: cannot bind to %s: %s; see the host's kernel log", name, IOMMUFD_PATH,
 				  strerror(-code));
 
+	*device_id = bind.out_devid;
 	struct vfio_device_attach_iommufd_pt attach = {.argsz = sizeof(attach), .pt_id = self->ioas};
 	code = kernel_ioctl(cdev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
 	if (code == -EADDRINUSE)

@@ -9,6 +9,7 @@
 int iommufd_create(int fd, struct space_backend **out, struct tenon_error *err);
 
 /** Binds a VFIO character device and attaches it to the IOAS. */
-int iommufd_attach(struct space_backend *backend, int cdev, const char *name, struct tenon_error *err);
+int iommufd_attach(struct space_backend *backend, int cdev, const char *name, uint32_t *device_id,
+		   struct tenon_error *err);
 
 #endif

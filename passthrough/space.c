@@ -22,6 +22,7 @@ struct tenon_space {
 	struct tenon_space_region regions[REGIONS_MAX];
 	unsigned region_count;
 	bool mapped; /* the regions are in the backend */
+	struct space_member *members;
 };
 
 int tenon_space_create(const struct tenon_space_options *options, struct tenon_space **out, struct tenon_error *err)
@@ -241,7 +242,37 @@ static int map_all(struct tenon_space *space, struct tenon_error *err)
 	return 0;
 }
 
-int space_join_iommufd(struct tenon_space *space, int cdev, const char *name, struct tenon_error *err)
+struct space_member *space_members(const struct tenon_space *space)
+{
+	return space->members;
+}
+
+void space_enlist(struct tenon_space *space, struct space_member *member)
+{
+	struct space_member **end = &space->members;
+	while (*end)
+		end = &(*end)->next;
+	member->next = NULL;
+	*end = member;
+}
+
+void space_delist(struct tenon_space *space, struct space_member *member)
+{
+	for (struct space_member **at = &space->members; *at; at = &(*at)->next) {
+		if (*at != member)
+			continue;
+		*at = member->next;
+		return;
+	}
+}
+
+enum tenon_interface tenon_space_interface(const struct tenon_space *space)
+{
+	return space->iommufd ? TENON_INTERFACE_IOMMUFD : TENON_INTERFACE_AUTO;
+}
+
+int space_join_iommufd(struct tenon_space *space, int cdev, const char *name, struct space_member *member,
+		       struct tenon_error *err)
 {
 	if (!space->iommufd) {
 		int code = iommufd_create(space->borrowed_iommufd, &space->iommufd, err);
@@ -249,7 +280,7 @@ int space_join_iommufd(struct tenon_space *space, int cdev, const char *name, st
 			return code;
 	}
 	/* Attach before mapping: the device's reserved addresses are known only then. */
-	int code = iommufd_attach(space->iommufd, cdev, name, err);
+	int code = iommufd_attach(space->iommufd, cdev, name, &member->device_id, err);
 	if (code == 0 && !space->mapped)
 		code = map_all(space, err);
 	/* On failure the empty IOAS stays with the space: the device, which the caller closes, may still be attached to it. */

@@ -111,6 +111,12 @@ int assigned_open(struct assigned *assigned, const struct assigned_machine *mach
 		.ops = &tenon_vm_host_ops,
 		.host = &assigned->host,
 		.slot = assigned->port ? TENON_SLOT_ROOT_PORT : TENON_SLOT_ROOT_BUS,
+		.reset = assigned->options->reset,
+		.sriov = assigned->options->sriov,
+		.rom = assigned->options->rom,
+		.intx = assigned->options->intx,
+		.rom_file = assigned->options->rom_file,
+		.vf_token = assigned->options->vf_token,
 	};
 	return tenon_device_open(&options, &assigned->device, err);
 }

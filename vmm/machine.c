@@ -266,7 +266,8 @@ static int build(struct machine *machine, struct tenon_error *err)
 {
 	const struct run_options *options = machine->options;
 	const struct tenon_vm_options vm_options = {.size = sizeof(vm_options)};
-	const struct tenon_space_options space_options = {.size = sizeof(space_options), .iommufd = options->iommufd};
+	const struct tenon_space_options space_options = {
+		.size = sizeof(space_options), .iommufd = options->iommufd, .interface = options->iommu};
 	struct loader_entry entry;
 
 	machine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

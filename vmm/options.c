@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* The command line of `tenon run`. Wrong values are refused here, with the option's name and what it takes. */
 #include <argp.h>
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -10,7 +11,19 @@
 #include "cpu/cpu.h"
 #include "options.h"
 
-enum { KEY_DRY_RUN = 256, KEY_JSON, KEY_STATS, KEY_EXIT_DEVICE, KEY_NO_REBOOT, KEY_SERIAL, KEY_IOMMUFD, KEY_HELP };
+enum {
+	KEY_DRY_RUN = 256,
+	KEY_JSON,
+	KEY_STATS,
+	KEY_EXIT_DEVICE,
+	KEY_NO_REBOOT,
+	KEY_SERIAL,
+	KEY_IOMMUFD,
+	KEY_IOMMU,
+	KEY_CONTROL,
+	KEY_HOTPLUG_PORTS,
+	KEY_HELP
+};
 
 static const struct argp_option argp_options[] = {
 	{"kernel", 'k', "FILE", 0, "Kernel: a bzImage, or an ELF vmlinux with a PVH entry", 0},
@@ -21,8 +34,14 @@ static const struct argp_option argp_options[] = {
 	{"cpus", 'c', "N", 0, "Virtual CPUs, 1 to 64 (default 1)", 0},
 	{"device", 'd', "ADDRESS[,OPTION]", 0,
 	 "Assign a host PCI device that is bound to vfio-pci: 0000:3b:00.0, /dev/vfio/devices/vfio3, or fd=N for an "
-	 "open one. May be given many times. Options: slot=N, root-port",
+	 "open one. May be given many times. Options: slot=N, root-port, reset=prefer|require|none, "
+	 "sriov=hide|read-only, "
+	 "rom=on|off|FILE, intx=auto|trapped, on-error=stop|reset|ignore, vf-token=UUID",
 	 0},
+	{"iommu", KEY_IOMMU, "WHICH", 0, "Kernel interface for devices: auto (default), iommufd or container", 0},
+	{"control", KEY_CONTROL, "PATH", 0, "Listen there for tenon ctl", 0},
+	{"hotplug-ports", KEY_HOTPLUG_PORTS, "N", 0,
+	 "Empty root ports for devices that tenon ctl adds later (default 0, at most 8)", 0},
 	{"iommufd", KEY_IOMMUFD, "FD", 0, "Use this open /dev/iommu", 0},
 	{"serial", KEY_SERIAL, "WHERE", 0,
 	 "Serial port: stdio (default; Ctrl-A X leaves), file:PATH, socket:PATH, pty or none", 0},
@@ -61,16 +80,110 @@ static int parse_number(const char *name, const char *text, unsigned first, unsi
 	return 0;
 }
 
+struct choice {
+	const char *word;
+	int value;
+};
+
+/* `words` ends with a NULL word. */
+static int parse_choice(const char *name, const char *text, const struct choice *words, int *out,
+			struct tenon_error *err)
+{
+	char known[64] = "";
+	for (; words->word; words++) {
+		if (strcmp(text, words->word) == 0) {
+			*out = words->value;
+			return 0;
+		}
+		snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s", known[0] ? ", " : "",
+			 words->word);
+	}
+	return tenon_fail(err, -EINVAL, "%s=%s: not known; give one of %s", name, text, known);
+}
+
+static bool is_uuid(const char *text)
+{
+	static const char shape[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+	for (size_t i = 0; i < sizeof(shape) - 1; i++) {
+		if (shape[i] == '-' ? text[i] != '-' : !isxdigit((unsigned char)text[i]))
+			return false;
+	}
+	return text[sizeof(shape) - 1] == '\0';
+}
+
+/* What follows `key` and an equals sign, or NULL. */
+static const char *value_of(const char *option, const char *key)
+{
+	size_t length = strlen(key);
+	return strncmp(option, key, length) == 0 && option[length] == '=' ? option + length + 1 : NULL;
+}
+
+static int parse_device_choice(const char *option, struct device_options *device, bool *known, struct tenon_error *err)
+{
+	static const struct choice reset[] = {
+		{"prefer", TENON_RESET_PREFER}, {"require", TENON_RESET_REQUIRE}, {"none", TENON_RESET_NEVER}, {NULL}};
+	static const struct choice sriov[] = {{"hide", TENON_SRIOV_HIDE}, {"read-only", TENON_SRIOV_READ_ONLY}, {NULL}};
+	static const struct choice intx[] = {{"auto", TENON_INTX_AUTO}, {"trapped", TENON_INTX_TRAPPED}, {NULL}};
+	static const struct choice on_error[] = {
+		{"stop", ON_ERROR_STOP}, {"reset", ON_ERROR_RESET}, {"ignore", ON_ERROR_IGNORE}, {NULL}};
+	const struct {
+		const char *key;
+		const struct choice *words;
+		void *out; /* every enum here is an int's size */
+	} choices[] = {{"reset", reset, &device->reset},
+		       {"sriov", sriov, &device->sriov},
+		       {"intx", intx, &device->intx},
+		       {"on-error", on_error, &device->on_error}};
+	for (unsigned i = 0; i < sizeof(choices) / sizeof(choices[0]); i++) {
+		const char *text = value_of(option, choices[i].key);
+		int value = 0;
+		if (!text)
+			continue;
+		*known = true;
+		int code = parse_choice(choices[i].key, text, choices[i].words, &value, err);
+		if (code == 0)
+			memcpy(choices[i].out, &value, sizeof(value));
+		return code;
+	}
+	return 0;
+}
+
 static int parse_device_option(const char *option, struct device_options *device, struct tenon_error *err)
 {
+	const char *text;
+	bool known = false;
 	if (strcmp(option, "root-port") == 0) {
 		device->root_port = true;
 		return 0;
 	}
-	if (strncmp(option, "slot=", 5) == 0)
-		return parse_number("--device: slot", option + 5, 1, 31, &device->slot, err);
-	return tenon_fail(err, -EINVAL, "--device %s: unknown option %s; slot=N and root-port are known",
-			  device->address, option);
+	if ((text = value_of(option, "slot")))
+		return parse_number("--device: slot", text, 1, 31, &device->slot, err);
+	if ((text = value_of(option, "rom"))) {
+		device->rom = strcmp(text, "on") == 0    ? TENON_ROM_DEVICE
+			      : strcmp(text, "off") == 0 ? TENON_ROM_OFF
+							 : TENON_ROM_FILE;
+		device->rom_file = device->rom == TENON_ROM_FILE ? text : NULL;
+		return 0;
+	}
+	if ((text = value_of(option, "vf-token"))) {
+		device->vf_token = text;
+		if (!is_uuid(text))
+			return tenon_fail(err, -EINVAL,
+					  "--device %s: vf-token=%s is no UUID; uuidgen makes one, to be given to the "
+					  "PF and its VFs",
+					  device->address, text);
+		return 0;
+	}
+	int code = parse_device_choice(option, device, &known, err);
+	if (code < 0)
+		tenon_fail_wrap(err, "--device %s", device->address);
+	if (known)
+		return code;
+	return tenon_fail(
+		err, -EINVAL,
+		"--device %s: unknown option %s; slot=, root-port, reset=, sriov=, rom=, intx=, on-error= and "
+		"vf-token= are known",
+		device->address, option);
 }
 
 /* One spelling for each device, so that one given in two is seen to be the same. */
@@ -95,15 +208,23 @@ static int spell_canonically(struct device_options *device, struct tenon_error *
 	return 0;
 }
 
+void options_finish_device(struct device_options *device)
+{
+	free(device->address);
+	free(device->text);
+	*device = (struct device_options){0};
+}
+
 int options_parse_device(const char *text, struct device_options *device, struct tenon_error *err)
 {
-	*device = (struct device_options){.address = strdup(text)};
-	if (!device->address)
-		return tenon_fail(err, -ENOMEM, "--device: out of memory; free some memory");
-	char *rest = device->address;
-	const char *address = strsep(&rest, ",");
+	*device = (struct device_options){.text = strdup(text)};
+	char *rest = device->text;
+	const char *address = rest ? strsep(&rest, ",") : NULL;
+	device->address = address ? strdup(address) : NULL;
 	int code = 0;
-	if (!*address)
+	if (!device->address)
+		code = tenon_fail(err, -ENOMEM, "--device: out of memory; free some memory");
+	else if (!*address)
 		code = tenon_fail(err, -EINVAL, "--device: no address; give one such as 0000:3b:00.0");
 	if (code == 0 && strncmp(address, "fd=", 3) == 0) {
 		unsigned fd = 0;
@@ -114,10 +235,8 @@ int options_parse_device(const char *text, struct device_options *device, struct
 		code = parse_device_option(option, device, err);
 	if (code == 0)
 		code = spell_canonically(device, err);
-	if (code < 0) {
-		free(device->address);
-		device->address = NULL;
-	}
+	if (code < 0)
+		options_finish_device(device);
 	return code;
 }
 
@@ -129,6 +248,19 @@ static int add_device(struct run_options *options, const char *text, struct teno
 	int code = options_parse_device(text, &options->devices[options->device_count], err);
 	if (code == 0)
 		options->device_count++;
+	return code;
+}
+
+static int parse_iommu(const char *text, enum tenon_interface *out, struct tenon_error *err)
+{
+	static const struct choice words[] = {{"auto", TENON_INTERFACE_AUTO},
+					      {"iommufd", TENON_INTERFACE_IOMMUFD},
+					      {"container", TENON_INTERFACE_CONTAINER},
+					      {NULL}};
+	int value = 0;
+	int code = parse_choice("--iommu", text, words, &value, err);
+	if (code == 0)
+		*out = (enum tenon_interface)value;
 	return code;
 }
 
@@ -166,6 +298,15 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 	case KEY_IOMMUFD:
 		code = parse_number("--iommufd", text, 3, INT_MAX, &number, parser->err);
 		options->iommufd = (int)number;
+		break;
+	case KEY_IOMMU:
+		code = parse_iommu(text, &options->iommu, parser->err);
+		break;
+	case KEY_CONTROL:
+		options->control = text;
+		break;
+	case KEY_HOTPLUG_PORTS:
+		code = parse_number("--hotplug-ports", text, 0, 8, &options->hotplug_ports, parser->err);
 		break;
 	case KEY_EXIT_DEVICE:
 		options->exit_device = true;
@@ -244,6 +385,6 @@ int options_parse(int argc, char **argv, struct run_options *options, struct ten
 void options_finish(struct run_options *options)
 {
 	for (unsigned i = 0; i < options->device_count; i++)
-		free(options->devices[i].address);
+		options_finish_device(&options->devices[i]);
 	options->device_count = 0;
 }

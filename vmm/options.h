@@ -5,18 +5,29 @@
 
 #include <stdbool.h>
 
+#include <tenon/device.h>
 #include <tenon/error.h>
 
 #include "memory.h"
 
 #define OPTIONS_DEVICES_MAX 30 /* the root bus has 31 slots beside the host bridge */
 
-/* --device ADDRESS[,slot=N][,root-port][,fd=N] */
+/* What the VM does when the host reports an uncorrectable error of a device. */
+enum on_error { ON_ERROR_STOP, ON_ERROR_RESET, ON_ERROR_IGNORE };
+
+/* --device ADDRESS[,OPTION...] */
 struct device_options {
 	char *address;  /* owned */
+	char *text;     /* owned: what the other strings point into */
 	unsigned slot;  /* 1-31; 0: the next free one */
 	bool root_port; /* behind a root port of its own */
 	int fd;         /* an open VFIO device that the caller passed; 0: none */
+	enum tenon_reset_policy reset;
+	enum tenon_sriov_policy sriov;
+	enum tenon_rom_policy rom;
+	enum tenon_intx_policy intx;
+	enum on_error on_error;
+	const char *rom_file, *vf_token;
 };
 
 struct run_options {
@@ -26,6 +37,9 @@ struct run_options {
 	struct device_options devices[OPTIONS_DEVICES_MAX];
 	unsigned device_count;
 	int iommufd; /* an open /dev/iommu that the caller passed; 0: none */
+	enum tenon_interface iommu;
+	const char *control;    /* path of the control socket; NULL: none */
+	unsigned hotplug_ports; /* empty root ports for devices that come later */
 	bool exit_device, no_reboot, stats, dry_run, json, quiet, help;
 };
 
@@ -39,7 +53,8 @@ struct run_options {
 int options_parse(int argc, char **argv, struct run_options *options, struct tenon_error *err);
 void options_finish(struct run_options *options);
 
-/** Parses one --device argument. */
+/** Parses one --device argument. @param device finished by options_finish_device; nothing to finish after a failure */
 int options_parse_device(const char *text, struct device_options *device, struct tenon_error *err);
+void options_finish_device(struct device_options *device);
 
 #endif

@@ -279,5 +279,5 @@ Test(options, device_text_is_left_as_it_was)
 	cr_assert_eq(options_parse_device(text, &device, &err), 0, "%s", err.message);
 	cr_expect_str_eq(text, "0000:3b:00.0,slot=3,root-port");
 	cr_expect_str_eq(device.address, "0000:3b:00.0");
-	free(device.address);
+	options_finish_device(&device);
 }

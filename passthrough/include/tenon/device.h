@@ -35,10 +35,33 @@ enum tenon_slot_kind {
 	TENON_SLOT_ROOT_PORT, /* an endpoint below a root port */
 };
 
+/* What to do about a device that the kernel cannot reset, or only together with devices that this space does not own. */
+enum tenon_reset_policy {
+	TENON_RESET_PREFER,  /* assign it with a warning; reset it whenever that is possible */
+	TENON_RESET_REQUIRE, /* refuse it, naming what stands in the way */
+	TENON_RESET_NEVER,   /* quiesce it only: for devices that a reset breaks */
+};
+
+enum tenon_sriov_policy {
+	TENON_SRIOV_HIDE,      /* the capability is unlinked and its body reads zero */
+	TENON_SRIOV_READ_ONLY, /* the guest sees it and cannot write it: for the few PF drivers that look it up */
+};
+
+enum tenon_rom_policy {
+	TENON_ROM_DEVICE, /* the guest sees the device's own expansion ROM, if it has one */
+	TENON_ROM_OFF,    /* no expansion ROM BAR */
+	TENON_ROM_FILE,   /* the content of `rom_file` */
+};
+
+enum tenon_intx_policy {
+	TENON_INTX_AUTO,    /* inside the kernel where that works, else trapped */
+	TENON_INTX_TRAPPED, /* through tenon_device_next_event and trapped BARs: slow, and works everywhere */
+};
+
 struct tenon_device_options {
 	size_t size; /* sizeof(struct tenon_device_options) */
 
-	/* "0000:3b:00.0", "3b:00.0" or "/dev/vfio/devices/vfio3". NULL with `cdev` set. */
+	/* "0000:3b:00.0", "3b:00.0", "/dev/vfio/devices/vfio3" or an mdev's UUID. NULL with `cdev` set. */
 	const char *address;
 	/*
 	 * An open VFIO character device, borrowed: the library works on a duplicate. The kernel binds it for good, so it stays
@@ -51,6 +74,17 @@ struct tenon_device_options {
 	void *host;                       /* passed to every operation */
 	enum tenon_slot_kind slot;
 	bool multifunction; /* the guest's slot holds more than this function */
+
+	enum tenon_reset_policy reset;
+	enum tenon_sriov_policy sriov;
+	enum tenon_rom_policy rom;
+	enum tenon_intx_policy intx;
+	const char *rom_file; /* with TENON_ROM_FILE: a ROM image of at most 16 MiB, read at open */
+	/*
+	 * A UUID that a PF's user and the users of its VFs share: who assigns a PF can read and corrupt what goes through its
+	 * VFs, and the token says that they trust each other. On a PF it is set, on a VF it is presented. NULL: none.
+	 */
+	const char *vf_token;
 };
 
 struct tenon_bar_info {
@@ -61,9 +95,12 @@ struct tenon_bar_info {
 	uint64_t mappable_bytes; /* how much of it the guest reaches without a VM exit */
 };
 
+/* In the order in which they are preferred. */
 enum tenon_reset_method {
-	TENON_RESET_NONE,     /* the kernel can not reset this device alone */
-	TENON_RESET_FUNCTION, /* VFIO_DEVICE_RESET: FLR, PM or what the kernel's reset_method lists */
+	TENON_RESET_NONE,     /* the kernel has no way to reset this device */
+	TENON_RESET_FUNCTION, /* VFIO_DEVICE_RESET on a device with FLR, or with a reset of its own that the kernel knows */
+	TENON_RESET_BUS,      /* hot reset: every device of the slot or bus */
+	TENON_RESET_POWER, /* VFIO_DEVICE_RESET through D3hot and back */
 };
 
 struct tenon_device_info {
@@ -79,12 +116,47 @@ struct tenon_device_info {
 	enum tenon_reset_method reset;
 	bool sriov_hidden; /* the device has an SR-IOV capability, which the guest does not see */
 	struct tenon_bar_info bars[TENON_DEVICE_BARS];
+	enum tenon_interface interface; /* how it is used; never TENON_INTERFACE_AUTO */
+	/*
+	 * The IOMMU makes all DMA of this device coherent with the CPU caches. Where it does not, KVM honours the guest's
+	 * WBINVD and memory types for the whole VM as long as the device is assigned, which costs speed.
+	 */
+	bool coherent;
+	bool peer_to_peer;  /* other devices of the space reach its BARs by DMA */
+	uint64_t rom_bytes; /* size of the expansion ROM BAR that the guest sees; 0: none */
 };
 
 enum tenon_device_event {
 	TENON_DEVICE_EVENT_NONE,
 	TENON_DEVICE_EVENT_ERROR,   /* the host saw an uncorrectable error of the device (AER) */
 	TENON_DEVICE_EVENT_REQUEST, /* the host wants the device back: close it soon */
+};
+
+/* Who has a device that a reset would hit too. */
+enum tenon_reset_owner {
+	TENON_RESET_OWNER_SELF,  /* the device whose plan it is */
+	TENON_RESET_OWNER_SPACE, /* another device of this space */
+	TENON_RESET_OWNER_GROUP, /* nobody, but its IOMMU group belongs to this space */
+	TENON_RESET_OWNER_OTHER, /* another process, a host driver, or nobody at all: the kernel does not reset it for us */
+};
+
+#define TENON_RESET_AFFECTED_MAX 64
+
+struct tenon_reset_affected {
+	char address[24]; /* BDF with its domain */
+	char driver[40];  /* host driver; "": none */
+	int iommu_group;  /* -1: not known */
+	enum tenon_reset_owner owner;
+};
+
+/* What a reset of a device would do, before it is done. */
+struct tenon_reset_plan {
+	size_t size; /* sizeof(struct tenon_reset_plan), set by the caller */
+	enum tenon_reset_method method;
+	bool allowed;
+	char why[256]; /* one line: why this method; or why not, and what to do */
+	unsigned affected_count;
+	struct tenon_reset_affected affected[TENON_RESET_AFFECTED_MAX]; /* the device itself first */
 };
 
 /**
@@ -134,10 +206,30 @@ void tenon_device_bar_write(struct tenon_device *device, unsigned bar, uint64_t 
  */
 int tenon_device_reset(struct tenon_device *device, struct tenon_error *err);
 
-/** A file descriptor that polls readable while an event waits. Borrowed. */
+/**
+ * Works out how the device would be reset at this moment, and whether it can be. The kernel does what an allowed plan says, unless
+ * ownership changes in between. Touches nothing.
+ *
+ * @param plan  its `size` set by the caller
+ */
+int tenon_device_reset_plan(struct tenon_device *device, struct tenon_reset_plan *plan, struct tenon_error *err);
+
+/**
+ * tenon_device_reset for every device of a space, with each set of devices that reset together reset once. The vCPUs must not
+ * run. Goes on after a failure and returns the first.
+ */
+int tenon_space_reset(struct tenon_space *space, struct tenon_error *err);
+
+/**
+ * A file descriptor that polls readable while tenon_device_next_event has something to do: an event for the VMM, the first
+ * interrupt of a vector, or a trapped INTx. Borrowed.
+ */
 int tenon_device_event_fd(const struct tenon_device *device);
 
-/** Takes one waiting event, or TENON_DEVICE_EVENT_NONE. */
+/**
+ * Does the device's pending work and takes one waiting event, or TENON_DEVICE_EVENT_NONE. Call it from the VMM's event loop, soon:
+ * interrupts may wait for it.
+ */
 enum tenon_device_event tenon_device_next_event(struct tenon_device *device);
 
 #ifdef __cplusplus

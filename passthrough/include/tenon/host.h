@@ -84,6 +84,12 @@ struct tenon_host_ops {
 	int (*intx_attach)(void *host, unsigned pin, int trigger, int resample, struct tenon_error *err);
 	void (*intx_detach)(void *host, unsigned pin, int trigger, int resample);
 
+	/*
+	 * Sets the line of INTx pin 1-4 of this device; a line shared by devices is high while any of them holds it high.
+	 * For INTx where intx_attach is missing or refuses with -ENOTSUP. Optional.
+	 */
+	void (*intx_level)(void *host, unsigned pin, bool asserted);
+
 	/* One line without a full stop. Optional. */
 	void (*log)(void *host, enum tenon_log_level level, const char *message);
 };

@@ -5,7 +5,7 @@
  * Call order: create; open devices into it; add RAM (refused where the IOMMU reserves addresses); run the guest; close the
  * devices; destroy. RAM may also be added before devices or while the guest runs.
  * Threads: calls on one space must not overlap.
- * Source: Linux Documentation/userspace-api/iommufd.rst, include/uapi/linux/iommufd.h.
+ * Source: Linux Documentation/userspace-api/iommufd.rst, include/uapi/linux/iommufd.h; Documentation/driver-api/vfio.rst.
  */
 #ifndef TENON_SPACE_H
 #define TENON_SPACE_H
@@ -22,9 +22,19 @@ extern "C" {
 
 struct tenon_space;
 
+/* Which of the kernel's two interfaces to VFIO the devices of a space are used through. */
+enum tenon_interface {
+	TENON_INTERFACE_AUTO, /* iommufd where kernel and device offer it, else the container: the first device decides */
+	TENON_INTERFACE_IOMMUFD,   /* /dev/iommu and /dev/vfio/devices/vfioN (Linux 6.6) */
+	TENON_INTERFACE_CONTAINER, /* /dev/vfio/vfio and /dev/vfio/GROUP, VFIO_TYPE1v2_IOMMU */
+};
+
 struct tenon_space_options {
 	size_t size; /* sizeof(struct tenon_space_options) */
 	int iommufd; /* an open /dev/iommu, borrowed until tenon_space_destroy; 0: the space opens its own when needed */
+	int container; /* an open and unused /dev/vfio/vfio, likewise */
+	enum tenon_interface interface;
+	int reserved; /* zero */
 };
 
 /* Guest memory that devices may reach: `hva` of this process appears to devices at `gpa`. */
@@ -70,6 +80,9 @@ int tenon_space_add(struct tenon_space *space, const struct tenon_space_region *
  */
 int tenon_space_check(struct tenon_space *space, const struct tenon_space_region *regions, size_t count,
 		      struct tenon_error *err);
+
+/** The interface in use: TENON_INTERFACE_AUTO as long as no device decided it. */
+enum tenon_interface tenon_space_interface(const struct tenon_space *space);
 
 /** Removes a region that was added with exactly this range. @return 0, or -ENOENT */
 int tenon_space_remove(struct tenon_space *space, uint64_t gpa, uint64_t size_bytes, struct tenon_error *err);
