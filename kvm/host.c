@@ -99,7 +99,8 @@ static int host_intx_attach(void *host, unsigned pin, int trigger, int resample,
 	const struct tenon_vm_host *self = host;
 	int gsi = intx_gsi(self, pin);
 	if (gsi < 0)
-		return tenon_fail(err, -ENOTSUP, "INTx pin %u is not wired at this slot; use MSI or MSI-X", pin);
+		/* Not -ENOTSUP: driving the line by hand would reach nobody either. */
+		return tenon_fail(err, -ENXIO, "INTx pin %u is not wired at this slot; use MSI or MSI-X", pin);
 	return tenon_vm_irqfd_attach(self->vm, gsi, trigger, resample, err);
 }
 
@@ -110,6 +111,15 @@ static void host_intx_detach(void *host, unsigned pin, int trigger, int resample
 	struct tenon_error error;
 	if (gsi >= 0)
 		log_failure(host, tenon_vm_irqfd_detach(self->vm, gsi, trigger, &error), &error);
+}
+
+static void host_intx_level(void *host, unsigned pin, bool asserted)
+{
+	const struct tenon_vm_host *self = host;
+	int gsi = intx_gsi(self, pin);
+	struct tenon_error error;
+	if (gsi >= 0)
+		log_failure(host, tenon_vm_irq_line_hold(self->vm, (uint32_t)gsi, asserted, &error), &error);
 }
 
 const struct tenon_host_ops tenon_vm_host_ops = {
@@ -126,5 +136,6 @@ const struct tenon_host_ops tenon_vm_host_ops = {
 	.irqfd_detach = host_irqfd_detach,
 	.intx_attach = host_intx_attach,
 	.intx_detach = host_intx_detach,
+	.intx_level = host_intx_level,
 	.log = host_log,
 };

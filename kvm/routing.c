@@ -149,6 +149,24 @@ int tenon_vm_irq_line(struct tenon_vm *vm, uint32_t gsi, bool level, struct teno
 	return 0;
 }
 
+int tenon_vm_irq_line_hold(struct tenon_vm *vm, uint32_t gsi, bool hold, struct tenon_error *err)
+{
+	int error = 0;
+	if (gsi >= TENON_VM_IOAPIC_PINS)
+		return tenon_vm_irq_line(vm, gsi, hold, err);
+	/* KVM sees one source, whoever calls: the count is ours, and the lock keeps KVM's order the same as the count's. */
+	pthread_mutex_lock(&vm->lines_lock);
+	unsigned *holders = &vm->line_holders[gsi];
+	if (!hold && *holders == 0)
+		error = tenon_fail(err, -EINVAL, "KVM: GSI %u is released by one who does not hold it", gsi);
+	else
+		*holders += hold ? 1 : -1u;
+	if (!error && *holders == (hold ? 1 : 0))
+		error = tenon_vm_irq_line(vm, gsi, hold, err);
+	pthread_mutex_unlock(&vm->lines_lock);
+	return error;
+}
+
 int tenon_vm_msi_send(struct tenon_vm *vm, uint64_t address, uint32_t data, struct tenon_error *err)
 {
 	struct kvm_msi message = {

@@ -217,6 +217,7 @@ int tenon_vm_create(const struct tenon_vm_options *options, struct tenon_vm **ou
 	vm->vfio_fd = -1;
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_mutex_init(&vm->routes_lock, NULL);
+	pthread_mutex_init(&vm->lines_lock, NULL);
 
 	error = open_kvm(vm, path, err);
 	if (!error)
@@ -245,6 +246,7 @@ void tenon_vm_destroy(struct tenon_vm *vm)
 		kcall_close(vm->fd);
 	if (vm->kvm_fd >= 0)
 		kcall_close(vm->kvm_fd);
+	pthread_mutex_destroy(&vm->lines_lock);
 	pthread_mutex_destroy(&vm->routes_lock);
 	pthread_mutex_destroy(&vm->lock);
 	free(vm->routes);

@@ -3,7 +3,7 @@
  * What the sources of kvm/ share about a VM.
  *
  * Locks: `lock` covers slots, dirty logging, the list of vCPUs and the VFIO device; `routes_lock` covers routes. A vCPU's own
- * lock (vcpu_private.h) may be taken inside `lock`, never the other way round.
+ * lock (vcpu_private.h) may be taken inside `lock`, never the other way round. `lines_lock` covers line_holders and is innermost.
  */
 #ifndef VM_PRIVATE_H
 #define VM_PRIVATE_H
@@ -57,6 +57,9 @@ struct tenon_vm {
 	unsigned route_count; /* allocated */
 	unsigned route_limit; /* messages that fit KVM's table beside the IOAPIC pins */
 	bool routes_changed;
+
+	pthread_mutex_t lines_lock;
+	unsigned line_holders[TENON_VM_IOAPIC_PINS]; /* tenon_vm_irq_line_hold */
 
 	struct kvm_irqchip power_on[3]; /* interrupt controllers as created, indexed by KVM_IRQCHIP_* */
 };

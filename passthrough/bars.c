@@ -231,7 +231,7 @@ static void unmap_from_guest(struct tenon_device *device, struct bar *bar)
 
 static void map_into_guest(struct tenon_device *device, struct bar *bar)
 {
-	if (!bar->hva || bar->placed.address % PAGE_BYTES)
+	if (!bar->hva || bar->placed.address % PAGE_BYTES || device->bars.trapped)
 		return;
 	for (unsigned i = 0; i < bar->region.area_count; i++) {
 		const struct transport_area *area = &bar->region.areas[i];
@@ -272,6 +272,22 @@ void bars_place(struct tenon_device *device)
 		bar->placed = now;
 		device->ops->bar_placed(device->host, &bar->placed);
 		map_into_guest(device, bar);
+	}
+}
+
+void bars_direct(struct tenon_device *device, bool direct)
+{
+	if (device->bars.trapped == !direct)
+		return;
+	device->bars.trapped = !direct;
+	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
+		struct bar *bar = &device->bars.bar[i];
+		if (!bar->placed.enabled)
+			continue;
+		if (direct)
+			map_into_guest(device, bar);
+		else
+			unmap_from_guest(device, bar);
 	}
 }
 

@@ -25,6 +25,7 @@ struct bar {
 
 struct bars {
 	struct bar bar[TENON_DEVICE_BARS];
+	bool trapped; /* the guest's every access must be seen */
 };
 
 /** Queries the BARs, gives the config space its registers and maps what can be mapped. After config_init, before config_reset. */
@@ -35,6 +36,9 @@ void bars_finish(struct tenon_device *device);
 void bars_withdraw(struct tenon_device *device);
 /** Places what is decoded now. After the device was told. */
 void bars_place(struct tenon_device *device);
+
+/** Whether the guest may reach placed BARs without a trap. */
+void bars_direct(struct tenon_device *device, bool direct);
 
 /** The guest may access the BAR's space now. */
 bool bars_decoded(const struct tenon_device *device, unsigned bar);

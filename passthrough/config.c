@@ -103,8 +103,7 @@ static uint32_t all_ones(unsigned size_bytes)
 }
 
 /* MSI's pending bits exist nowhere but in the eventfds. */
-static uint32_t merge_msi_pending(const struct tenon_device *device, unsigned offset, unsigned size_bytes,
-				  uint32_t value)
+static uint32_t merge_msi_pending(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value)
 {
 	const struct config *config = &device->config;
 	if (!config->msi)
@@ -150,8 +149,10 @@ static void write_through(struct tenon_device *device, unsigned offset, unsigned
 	device_hardware_config_write(device, offset, size_bytes, kept | (value & pass));
 }
 
+/* Of INTX_DISABLE the kernel keeps a virtual copy, which masks and unmasks the host's line. */
 #define COMMAND_TO_HARDWARE                                                                                            \
-	(PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_PARITY | PCI_COMMAND_SERR)
+	(PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_PARITY | PCI_COMMAND_SERR |            \
+	 PCI_COMMAND_INTX_DISABLE)
 
 /* The guest loses a BAR before the device stops decoding it, and gets it after the device decodes it. */
 static void command_changed(struct tenon_device *device)
@@ -246,11 +247,23 @@ static void run_hook(struct tenon_device *device, enum config_hook hook, unsigne
 	}
 }
 
+static bool has_hook(const struct config *config, unsigned offset, unsigned size_bytes, enum config_hook hook)
+{
+	for (unsigned i = 0; i < size_bytes; i++) {
+		if (config->hook[offset + i] == (uint8_t)hook)
+			return true;
+	}
+	return false;
+}
+
 void config_write(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value)
 {
 	struct config *config = &device->config;
 	if (!is_access(offset, size_bytes) || offset >= config->size_bytes)
 		return;
+	if (has_hook(config, offset, size_bytes, CONFIG_HOOK_MSI) ||
+	    has_hook(config, offset, size_bytes, CONFIG_HOOK_MSIX))
+		interrupts_settle(device);
 	for (unsigned i = 0; i < size_bytes; i++) {
 		uint8_t mask = config->write[offset + i];
 		uint8_t byte = (uint8_t)(value >> (8 * i));

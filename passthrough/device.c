@@ -79,6 +79,8 @@ static int check_options(const struct tenon_device_options *options, struct teno
 	    !ops->irqfd_detach || !ops->memory_map != !ops->memory_unmap || !ops->file_add != !ops->file_remove ||
 	    !ops->intx_attach != !ops->intx_detach)
 		return tenon_fail(err, -EINVAL, "device: a required host operation is missing; see <tenon/host.h>");
+	if (options->intx == TENON_INTX_TRAPPED && !ops->intx_level)
+		return tenon_fail(err, -EINVAL, "device: trapped INTx needs the host operation intx_level; set it");
 	return 0;
 }
 
@@ -175,6 +177,7 @@ int tenon_device_open(const struct tenon_device_options *options, struct tenon_d
 	device->cdev = -1;
 	device->events = (struct events){.error_fd = -1, .request_fd = -1, .poll_fd = -1};
 	device->interrupts.intx_trigger = device->interrupts.intx_unmask = -1;
+	device->interrupts.intx_policy = options->intx;
 	device->space = options->space;
 	device->member = (struct space_member){.device = device, .group = -1, .group_fd = -1};
 	device->ops = options->ops;
@@ -208,6 +211,7 @@ static void quiesce(struct tenon_device *device)
 	interrupts_reset(device);
 	config_set16(config->value, PCI_COMMAND, 0);
 	bars_withdraw(device);
+	bars_direct(device, true);
 	/* D0 first: on the way back from D3 the kernel restores the COMMAND that it saved on the way in. */
 	if (config->pm && config_value16(config, config->pm + PCI_PM_CTRL) & PCI_PM_CTRL_STATE_MASK)
 		device_hardware_config_write(device, config->pm + PCI_PM_CTRL, 2, 0);
@@ -295,6 +299,7 @@ void tenon_device_bar_read(struct tenon_device *device, unsigned bar, uint64_t o
 	     device->transport->ops->region_read(device->transport, VFIO_PCI_BAR0_REGION_INDEX + bar, offset, data,
 						 size_bytes) < 0))
 		memset(data, 0xff, size_bytes);
+	intx_accessed(device);
 	pthread_mutex_unlock(&device->lock);
 }
 
@@ -306,6 +311,7 @@ void tenon_device_bar_write(struct tenon_device *device, unsigned bar, uint64_t 
 	if (is_bar_access(device, bar, offset, size_bytes) && !msix_write(device, bar, offset, data, size_bytes))
 		device->transport->ops->region_write(device->transport, VFIO_PCI_BAR0_REGION_INDEX + bar, offset, data,
 						     size_bytes);
+	intx_accessed(device);
 	pthread_mutex_unlock(&device->lock);
 }
 
@@ -316,5 +322,8 @@ int tenon_device_event_fd(const struct tenon_device *device)
 
 enum tenon_device_event tenon_device_next_event(struct tenon_device *device)
 {
-	return events_next(device);
+	pthread_mutex_lock(&device->lock);
+	enum tenon_device_event event = events_next(device);
+	pthread_mutex_unlock(&device->lock);
+	return event;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* The error and request interrupts of VFIO, gathered behind one pollable file descriptor. */
+/* The error and request interrupts of VFIO, and the set of file descriptors that wakes the event loop. */
 #include <errno.h>
 #include <linux/vfio.h>
 #include <string.h>
@@ -7,19 +7,22 @@
 #include "device.h"
 #include "kernel.h"
 
-static int arm(struct tenon_device *device, unsigned irq, int *out, struct tenon_error *err)
+static int arm(struct tenon_device *device, unsigned irq, enum event_id id, int *out, struct tenon_error *err)
 {
 	struct transport_irq info;
 	int code = device->transport->ops->irq_info(device->transport, irq, &info, err);
 	if (code < 0 || info.count == 0)
 		return code;
 	int fd = kernel_eventfd();
-	if (fd < 0)
-		return tenon_fail(err, fd, "%s: cannot watch for events: %s; raise the limit of open files (ulimit -n)",
-				  device->address.name, strerror(-fd));
-	code = device->transport->ops->irq_arm(device->transport, irq, 0, 1, &fd, err);
+	code = fd < 0 ? fd : kernel_poll_add(device->events.poll_fd, fd, id, false);
+	if (code < 0)
+		tenon_fail(err, code, "%s: cannot watch for events: %s; raise the limit of open files (ulimit -n)",
+			   device->address.name, strerror(-code));
+	else
+		code = device->transport->ops->irq_arm(device->transport, irq, 0, 1, &fd, err);
 	if (code < 0) {
-		kernel_close(fd);
+		if (fd >= 0)
+			kernel_close(fd);
 		return code;
 	}
 	*out = fd;
@@ -29,30 +32,21 @@ static int arm(struct tenon_device *device, unsigned irq, int *out, struct tenon
 int events_init(struct tenon_device *device, struct tenon_error *err)
 {
 	struct events *events = &device->events;
-	int code = arm(device, VFIO_PCI_ERR_IRQ_INDEX, &events->error_fd, err);
-	if (code == 0)
-		code = arm(device, VFIO_PCI_REQ_IRQ_INDEX, &events->request_fd, err);
-	if (code < 0)
-		return code;
-
-	int fds[2];
-	unsigned count = 0;
-	if (events->error_fd >= 0)
-		fds[count++] = events->error_fd;
-	if (events->request_fd >= 0)
-		fds[count++] = events->request_fd;
-	int poll_fd = kernel_poll_group(fds, count);
+	int poll_fd = kernel_poll_create();
 	if (poll_fd < 0)
 		return tenon_fail(err, poll_fd,
 				  "%s: cannot watch for events: %s; raise the limit of open files (ulimit -n)",
 				  device->address.name, strerror(-poll_fd));
 	events->poll_fd = poll_fd;
-	return 0;
+	int code = arm(device, VFIO_PCI_ERR_IRQ_INDEX, EVENT_ID_ERROR, &events->error_fd, err);
+	if (code == 0)
+		code = arm(device, VFIO_PCI_REQ_IRQ_INDEX, EVENT_ID_REQUEST, &events->request_fd, err);
+	return code;
 }
 
 void events_finish(struct tenon_device *device)
 {
-	int *fds[] = {&device->events.poll_fd, &device->events.error_fd, &device->events.request_fd};
+	int *fds[] = {&device->events.error_fd, &device->events.request_fd, &device->events.poll_fd};
 	for (unsigned i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
 		if (*fds[i] >= 0)
 			kernel_close(*fds[i]);
@@ -62,6 +56,7 @@ void events_finish(struct tenon_device *device)
 
 enum tenon_device_event events_next(struct tenon_device *device)
 {
+	interrupts_run(device);
 	if (device->events.error_fd >= 0 && kernel_eventfd_take(device->events.error_fd))
 		return TENON_DEVICE_EVENT_ERROR;
 	if (device->events.request_fd >= 0 && kernel_eventfd_take(device->events.request_fd))

@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* What the host tells about the device while it runs: errors (AER) and "give it back", by eventfds. */
+/*
+ * What the VMM's event loop is woken for, gathered behind one file descriptor: the host's news of the device (errors, "give
+ * it back"), and interrupts that user space has a hand in.
+ */
 #ifndef EVENTS_H
 #define EVENTS_H
 
 #include <tenon/device.h>
 
 struct tenon_device;
+
+/* What a file descriptor in the set stands for; below EVENT_ID_ERROR: the message vector of that number. */
+enum event_id { EVENT_ID_ERROR = 0x10000, EVENT_ID_REQUEST, EVENT_ID_INTX };
 
 struct events {
 	int error_fd; /* -1: the device has no such event */

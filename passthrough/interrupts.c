@@ -8,6 +8,7 @@
 #include <linux/vfio.h>
 #include <stdlib.h>
 
+#include "bars.h"
 #include "device.h"
 #include "kernel.h"
 
@@ -42,10 +43,12 @@ static int intx_init(struct tenon_device *device, struct tenon_error *err)
 	if (code < 0)
 		return code;
 	unsigned pin = config->value[PCI_INTERRUPT_PIN];
-	if (info.count == 0 || pin > 4 || !device->ops->intx_attach)
+	if (info.count == 0 || pin > 4 || (!device->ops->intx_attach && !device->ops->intx_level))
 		pin = 0;
 	config->value[PCI_INTERRUPT_PIN] = (uint8_t)pin;
 	device->interrupts.intx_pin = pin;
+	device->interrupts.intx_trapped =
+		device->interrupts.intx_policy == TENON_INTX_TRAPPED || !device->ops->intx_attach;
 	device->info.intx_pin = pin;
 	return 0;
 }
@@ -96,59 +99,72 @@ void interrupts_finish(struct tenon_device *device)
 void interrupts_reset(struct tenon_device *device)
 {
 	switch_off(device);
-	device->interrupts.intx_failed = false;
+	device->interrupts.intx_failed = device->interrupts.shortage_told = false;
 	msix_reset_table(device);
 }
 
 /*
  * INTx is on when nothing better is and a driver may expect it: not before the guest turns the device on (a device
- * that only ever uses messages then never has its INTx set up), and not while the guest disabled it.
+ * that only ever uses messages then never has its INTx set up). The guest's disable bit keeps it from being turned on; once
+ * on, the bit only gates it, because handlers write the bit at every interrupt.
  */
 static enum interrupt_mode wanted_mode(const struct tenon_device *device)
 {
 	const struct config *config = &device->config;
+	const struct interrupts *interrupts = &device->interrupts;
 	uint16_t command = config_value16(config, PCI_COMMAND);
-	if (device->interrupts.msix.count &&
-	    (config_value16(config, config->msix + PCI_MSIX_FLAGS) & PCI_MSIX_FLAGS_ENABLE))
+	if (interrupts->msix.count && (config_value16(config, config->msix + PCI_MSIX_FLAGS) & PCI_MSIX_FLAGS_ENABLE))
 		return INTERRUPT_MSIX;
-	if (device->interrupts.msi_count &&
-	    (config_value16(config, config->msi + PCI_MSI_FLAGS) & PCI_MSI_FLAGS_ENABLE))
+	if (interrupts->msi_count && (config_value16(config, config->msi + PCI_MSI_FLAGS) & PCI_MSI_FLAGS_ENABLE))
 		return INTERRUPT_MSI;
-	if (device->interrupts.intx_pin && !device->interrupts.intx_failed && !(command & PCI_COMMAND_INTX_DISABLE) &&
+	if (interrupts->intx_pin && !interrupts->intx_failed &&
+	    (interrupts->mode == INTERRUPT_INTX || !(command & PCI_COMMAND_INTX_DISABLE)) &&
 	    (command & (PCI_COMMAND_MASTER | PCI_COMMAND_MEMORY | PCI_COMMAND_IO)))
 		return INTERRUPT_INTX;
 	return INTERRUPT_NONE;
 }
 
-static void mark_all_dirty(struct interrupts *interrupts)
+static void change_mode(struct tenon_device *device, enum interrupt_mode mode)
 {
-	for (unsigned i = 0; i < interrupts->vector_count; i++)
-		interrupts->vectors[i].dirty = true;
+	struct interrupts *interrupts = &device->interrupts;
+	struct tenon_error error;
+	switch_off(device);
+	if (mode == INTERRUPT_INTX && intx_enable(device, &error) < 0) {
+		device_log_error(device, &error);
+		interrupts->intx_failed = true; /* not tried again at every write, but after a reset */
+		mode = INTERRUPT_NONE;
+	}
+	interrupts->mode = mode;
+	bars_direct(device, !intx_traps(device));
 }
 
 void interrupts_update(struct tenon_device *device)
 {
 	struct interrupts *interrupts = &device->interrupts;
 	enum interrupt_mode mode = wanted_mode(device);
-	if (mode != interrupts->mode) {
-		switch_off(device);
-		if (mode == INTERRUPT_INTX) {
-			struct tenon_error error;
-			if (intx_enable(device, &error) < 0) {
-				device_log_error(device, &error);
-				interrupts->intx_failed = true; /* not tried again at every write, but after a reset */
-				return;
-			}
-		}
-		interrupts->mode = mode;
-	}
+	if (mode != interrupts->mode)
+		change_mode(device, mode);
 	if (mode == INTERRUPT_MSIX) {
 		vectors_sync(device, VFIO_PCI_MSIX_IRQ_INDEX, 0, interrupts->msix.count, msix_message);
 	} else if (mode == INTERRUPT_MSI) {
-		if (msi_enabled_count(device) > interrupts->allocated && interrupts->allocated)
+		if (interrupts->allocated && msi_enabled_count(device) > interrupts->asked)
 			vectors_release(device, VFIO_PCI_MSI_IRQ_INDEX); /* MSI cannot grow while it is on */
-		/* Every vector's message comes from the same registers; a rewrite of the same message costs nothing. */
-		mark_all_dirty(interrupts);
 		vectors_sync(device, VFIO_PCI_MSI_IRQ_INDEX, 0, interrupts->msi_count, msi_message);
+	} else if (mode == INTERRUPT_INTX) {
+		intx_gate(device);
 	}
+}
+
+void interrupts_settle(struct tenon_device *device)
+{
+	if (device->interrupts.mode == INTERRUPT_MSIX)
+		vectors_collect(device, msix_message);
+	else if (device->interrupts.mode == INTERRUPT_MSI)
+		vectors_collect(device, msi_message);
+}
+
+void interrupts_run(struct tenon_device *device)
+{
+	interrupts_settle(device);
+	intx_run(device);
 }

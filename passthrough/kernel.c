@@ -121,20 +121,30 @@ int kernel_eventfd_signal(int fd)
 	return write(fd, &one, sizeof(one)) == sizeof(one) ? 0 : -errno;
 }
 
-int kernel_poll_group(const int *fds, unsigned count)
+int kernel_poll_create(void)
 {
-	int group = epoll_create1(EPOLL_CLOEXEC);
-	if (group < 0)
-		return -errno;
-	for (unsigned i = 0; i < count; i++) {
-		struct epoll_event event = {.events = EPOLLIN, .data.fd = fds[i]};
-		if (epoll_ctl(group, EPOLL_CTL_ADD, fds[i], &event) < 0) {
-			int code = -errno;
-			close(group);
-			return code;
-		}
-	}
-	return group;
+	int poll = epoll_create1(EPOLL_CLOEXEC);
+	return poll < 0 ? -errno : poll;
+}
+
+int kernel_poll_add(int poll, int fd, uint32_t id, bool edge)
+{
+	struct epoll_event event = {.events = EPOLLIN | (edge ? (uint32_t)EPOLLET : 0), .data.u32 = id};
+	return epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+void kernel_poll_remove(int poll, int fd)
+{
+	epoll_ctl(poll, EPOLL_CTL_DEL, fd, NULL);
+}
+
+unsigned kernel_poll_take(int poll, uint32_t *ids, unsigned capacity)
+{
+	struct epoll_event events[32];
+	int count = epoll_wait(poll, events, capacity < 32 ? (int)capacity : 32, 0);
+	for (int i = 0; i < count; i++)
+		ids[i] = events[i].data.u32;
+	return count < 0 ? 0 : (unsigned)count;
 }
 
 ssize_t kernel_read_line(const char *path, char *line, size_t capacity)

@@ -6,6 +6,7 @@
 #ifndef KERNEL_H
 #define KERNEL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -31,8 +32,13 @@ int kernel_eventfd_pending(int fd);
 /** Takes the count. @return 1 when there was one, else 0 */
 int kernel_eventfd_take(int fd);
 int kernel_eventfd_signal(int fd);
-/** An epoll of two fds, for one pollable fd. */
-int kernel_poll_group(const int *fds, unsigned count);
+/** A set of file descriptors behind one that polls readable while any of them is ready. */
+int kernel_poll_create(void);
+/** @param edge  reported once per signal, not for as long as the fd is readable; at once when it is readable already */
+int kernel_poll_add(int poll, int fd, uint32_t id, bool edge);
+void kernel_poll_remove(int poll, int fd);
+/** Never waits. @param capacity  at most 32. @return how many ids of ready fds were stored; fewer than fit: that is all */
+unsigned kernel_poll_take(int poll, uint32_t *ids, unsigned capacity);
 
 /** Reads a small file (sysfs) as a line without its newline. @return length or -errno */
 ssize_t kernel_read_line(const char *path, char *line, size_t capacity);

@@ -21,6 +21,7 @@ struct message msi_message(const struct tenon_device *device, unsigned vector)
 	unsigned count = msi_enabled_count(device);
 	struct message message = {.wanted = (flags & PCI_MSI_FLAGS_ENABLE) && vector < count};
 
+	message.usable = message.wanted;
 	message.address = config_value32(config, at + PCI_MSI_ADDRESS_LO);
 	if (wide)
 		message.address |= (uint64_t)config_value32(config, at + PCI_MSI_ADDRESS_HI) << 32;
@@ -34,12 +35,13 @@ struct message msi_message(const struct tenon_device *device, unsigned vector)
 	return message;
 }
 
-uint32_t msi_pending(const struct tenon_device *device)
+uint32_t msi_pending(struct tenon_device *device)
 {
 	const struct interrupts *interrupts = &device->interrupts;
 	uint32_t bits = 0;
 	if (interrupts->mode != INTERRUPT_MSI)
 		return 0;
+	interrupts_settle(device); /* what is on its way already is not pending */
 	for (unsigned i = 0; i < interrupts->vector_count && i < 32; i++) {
 		if (vector_pending(&interrupts->vectors[i]))
 			bits |= 1u << i;

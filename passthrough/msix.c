@@ -81,12 +81,13 @@ struct message msix_message(const struct tenon_device *device, unsigned vector)
 	const struct interrupts *interrupts = &device->interrupts;
 	const uint8_t *entry = interrupts->msix_table + (size_t)vector * PCI_MSIX_ENTRY_SIZE;
 	uint16_t flags = config_value16(&device->config, device->config.msix + PCI_MSIX_FLAGS);
+	bool open = (flags & PCI_MSIX_FLAGS_ENABLE) && !(flags & PCI_MSIX_FLAGS_MASKALL);
 	struct message message = {
-		.wanted = (flags & PCI_MSIX_FLAGS_ENABLE) && !(flags & PCI_MSIX_FLAGS_MASKALL) &&
-			  !(entry[PCI_MSIX_ENTRY_VECTOR_CTRL] & PCI_MSIX_ENTRY_CTRL_MASKBIT),
+		.wanted = open && !(entry[PCI_MSIX_ENTRY_VECTOR_CTRL] & PCI_MSIX_ENTRY_CTRL_MASKBIT),
 	};
 	memcpy(&message.address, entry + PCI_MSIX_ENTRY_LOWER_ADDR, sizeof(message.address));
 	memcpy(&message.data, entry + PCI_MSIX_ENTRY_DATA, sizeof(message.data));
+	message.usable = message.wanted || (open && message.address != 0);
 	return message;
 }
 
@@ -121,6 +122,8 @@ bool msix_read(struct tenon_device *device, unsigned bar, uint64_t offset, void 
 	uint8_t *bytes = data;
 	if (!in_table(device, bar, offset) && !in_pba(device, bar, offset))
 		return false;
+	if (!in_table(device, bar, offset))
+		interrupts_settle(device); /* what is on its way already is not pending */
 	for (unsigned i = 0; i < size_bytes; i++) {
 		if (in_table(device, bar, offset + i))
 			bytes[i] = device->interrupts.msix_table[offset + i - msix->table_offset];
@@ -146,15 +149,13 @@ bool msix_write(struct tenon_device *device, unsigned bar, uint64_t offset, cons
 
 	unsigned index = (unsigned)(at / PCI_MSIX_ENTRY_SIZE);
 	uint8_t *entry = interrupts->msix_table + (size_t)index * PCI_MSIX_ENTRY_SIZE;
-	uint8_t before[PCI_MSIX_ENTRY_SIZE];
-	memcpy(before, entry, sizeof(before));
+	if (interrupts->mode == INTERRUPT_MSIX)
+		vectors_settle(device, index, msix_message);
 	memcpy(interrupts->msix_table + at, data, size_bytes);
 	entry[PCI_MSIX_ENTRY_LOWER_ADDR] &= 0xfc;
 	entry[PCI_MSIX_ENTRY_VECTOR_CTRL] &= PCI_MSIX_ENTRY_CTRL_MASKBIT; /* the rest is reserved */
 	memset(entry + PCI_MSIX_ENTRY_VECTOR_CTRL + 1, 0, 3);
 
-	if (memcmp(before, entry, PCI_MSIX_ENTRY_VECTOR_CTRL) != 0)
-		interrupts->vectors[index].dirty = true;
 	if (interrupts->mode == INTERRUPT_MSIX)
 		vectors_sync(device, VFIO_PCI_MSIX_IRQ_INDEX, index, 1, msix_message);
 	return true;

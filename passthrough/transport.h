@@ -47,13 +47,18 @@ struct transport_ops {
 	int (*region_map)(struct transport *transport, unsigned region, const struct transport_area *area,
 			  void *address, struct tenon_error *err);
 
-	/* Gives vectors first .. first + count - 1 their eventfds (-1: none) in one call; enables the kind if it was off. */
+	/*
+	 * Gives vectors first .. first + count - 1 their eventfds (-1: none) in one call; enables the kind if it was off.
+	 * 0; or how many vectors the host has, when those are too few: then nothing is on; or -errno.
+	 */
 	int (*irq_arm)(struct transport *transport, unsigned irq, unsigned first, unsigned count, const int *eventfds,
 		       struct tenon_error *err);
 	/* Turns the kind off; all its eventfds are released. */
 	int (*irq_disable)(struct transport *transport, unsigned irq, struct tenon_error *err);
 	/* Level interrupts: a signal of `eventfd` unmasks the line. */
 	int (*irq_unmask_on)(struct transport *transport, unsigned irq, int eventfd, struct tenon_error *err);
+	/* Level interrupts: unmasks the line now. */
+	int (*irq_unmask)(struct transport *transport, unsigned irq, struct tenon_error *err);
 
 	int (*reset)(struct transport *transport, struct tenon_error *err);
 	void (*close)(struct transport *transport);

@@ -186,8 +186,7 @@ static int set_irqs(struct vfio_file *file, unsigned irq, uint32_t action, unsig
 		memcpy(set->data, fds, count * sizeof(int32_t));
 	int code = kernel_ioctl(file->fd, VFIO_DEVICE_SET_IRQS, set);
 	free(set);
-	/* A positive result is the number of vectors that the host could have given instead. */
-	return code > 0 ? -ENOSPC : code;
+	return code;
 }
 
 static int irq_arm(struct transport *transport, unsigned irq, unsigned first, unsigned count, const int *eventfds,
@@ -200,7 +199,7 @@ static int irq_arm(struct transport *transport, unsigned irq, unsigned first, un
 				  "%s: cannot enable interrupt vectors %u-%u of kind %u: %s; the host may have run out "
 				  "of vectors",
 				  file->name, first, first + count - 1, irq, strerror(-code));
-	return 0;
+	return code;
 }
 
 static int irq_disable(struct transport *transport, unsigned irq, struct tenon_error *err)
@@ -221,6 +220,16 @@ static int irq_unmask_on(struct transport *transport, unsigned irq, int eventfd,
 		return tenon_fail(err, code,
 				  "%s: the kernel cannot unmask its INTx by eventfd: %s; use a device with MSI",
 				  file->name, strerror(-code));
+	return 0;
+}
+
+static int irq_unmask(struct transport *transport, unsigned irq, struct tenon_error *err)
+{
+	struct vfio_file *file = vfio_file(transport);
+	int code = set_irqs(file, irq, VFIO_IRQ_SET_ACTION_UNMASK, 0, 1, NULL);
+	if (code < 0)
+		return tenon_fail(err, code, "%s: cannot unmask its INTx: %s; the device may be gone", file->name,
+				  strerror(-code));
 	return 0;
 }
 
@@ -256,6 +265,7 @@ static const struct transport_ops vfio_file_ops = {
 	.irq_arm = irq_arm,
 	.irq_disable = irq_disable,
 	.irq_unmask_on = irq_unmask_on,
+	.irq_unmask = irq_unmask,
 	.reset = reset,
 	.close = close_file,
 };

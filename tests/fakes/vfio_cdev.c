@@ -268,6 +268,8 @@ static ssize_t bar_access(struct fake_device *device, unsigned index, uint8_t *d
 		if (!write)
 			data[i] = excluded ? 0xff : bar->memory[at + i];
 	}
+	if (write && device->bar_written)
+		device->bar_written(device->bar_written_context, device);
 	return (ssize_t)size;
 }
 

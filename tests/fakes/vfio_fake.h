@@ -37,7 +37,8 @@ enum fake_call {
 	FAKE_RESERVE,
 	FAKE_EVENTFD,
 	FAKE_SIGNAL,
-	FAKE_POLL_GROUP,
+	FAKE_POLL_CREATE,
+	FAKE_POLL_ADD,
 	FAKE_READ_LINE,
 	FAKE_LINK_NAME,
 	FAKE_LIST,
@@ -126,6 +127,8 @@ struct fake_device {
 	uint16_t last_extended;
 	struct fake_bar bars[FAKE_BARS];
 	bool intx_line; /* the device asserts its INTx */
+	void (*bar_written)(void *context, struct fake_device *device);
+	void *bar_written_context;
 
 	/* Kernel and host knobs */
 	bool no_reset;          /* VFIO_DEVICE_FLAGS_RESET is not set */
@@ -226,6 +229,9 @@ struct fake_device *fake_hostile(const char *bdf, enum fake_hostility hostility)
 bool fake_fire(struct fake_device *device, unsigned vector);
 /** The device asserts or deasserts INTx. */
 void fake_intx(struct fake_device *device, bool asserted);
+/** Has a function called when a BAR is written: what the device does then. */
+void fake_on_bar_write(struct fake_device *device, void (*hook)(void *context, struct fake_device *device),
+		       void *context);
 /** Lets the kernel notice eventfds that were signalled towards it (INTx unmask). */
 void fake_kernel_run(void);
 /** The host saw an AER error / wants the device back. @return whether somebody listened */

@@ -224,22 +224,52 @@ int kernel_eventfd_signal(int fd)
 	return 0;
 }
 
-int kernel_poll_group(const int *fds, unsigned count)
+int kernel_poll_create(void)
 {
-	int code = model_calls_enter(FAKE_POLL_GROUP);
+	int code = model_calls_enter(FAKE_POLL_CREATE);
 	if (code < 0)
 		return code;
-	int group = epoll_create1(EPOLL_CLOEXEC);
-	if (group < 0 || group >= MODEL_FDS)
+	int poll = epoll_create1(EPOLL_CLOEXEC);
+	if (poll < 0 || poll >= MODEL_FDS)
 		abort();
-	for (unsigned i = 0; i < count; i++) {
-		struct epoll_event event = {.events = EPOLLIN, .data.fd = fds[i]};
-		if (!model_files_of(fds[i]) || epoll_ctl(group, EPOLL_CTL_ADD, fds[i], &event) < 0) {
-			close(group);
-			return -EBADF;
-		}
+	return model_files_add(FILE_EPOLL, poll)->real;
+}
+
+static bool is_poll(int poll)
+{
+	const struct fake_file *file = model_files_of(poll);
+	if (file && file->kind == FILE_EPOLL)
+		return true;
+	fake_report_misuse("fd %d used as a poll set, which it is not", poll);
+	return false;
+}
+
+int kernel_poll_add(int poll, int fd, uint32_t id, bool edge)
+{
+	int code = model_calls_enter(FAKE_POLL_ADD);
+	if (code < 0)
+		return code;
+	struct epoll_event event = {.events = EPOLLIN | (edge ? (uint32_t)EPOLLET : 0), .data.u32 = id};
+	if (!is_poll(poll) || !model_files_of(fd) || epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event) < 0) {
+		fake_report_misuse("fd %d cannot be added to poll set %d", fd, poll);
+		return -EBADF;
 	}
-	return model_files_add(FILE_EPOLL, group)->real;
+	return 0;
+}
+
+void kernel_poll_remove(int poll, int fd)
+{
+	if (!is_poll(poll) || epoll_ctl(poll, EPOLL_CTL_DEL, fd, NULL) < 0)
+		fake_report_misuse("fd %d removed from poll set %d, where it is not", fd, poll);
+}
+
+unsigned kernel_poll_take(int poll, uint32_t *ids, unsigned capacity)
+{
+	struct epoll_event events[32];
+	int count = is_poll(poll) ? epoll_wait(poll, events, capacity < 32 ? (int)capacity : 32, 0) : 0;
+	for (int i = 0; i < count; i++)
+		ids[i] = events[i].data.u32;
+	return count < 0 ? 0 : (unsigned)count;
 }
 
 int kernel_fd_path(int fd, char *path, size_t capacity)

@@ -51,6 +51,7 @@ void fixture_open(struct fixture *fixture, struct fake_device *fake)
 	const struct tenon_device_options options = fixture_options(fixture, fake);
 	int code = tenon_device_open(&options, &fixture->device, &fixture->err);
 	cr_assert_eq(code, 0, "%s", fixture->err.message);
+	fixture->host.device = fixture->device;
 	fake_calls_forget();
 	fake_journal_forget();
 }
@@ -83,6 +84,7 @@ void assert_nothing_left(const struct fixture *fixture)
 
 void fixture_close(struct fixture *fixture)
 {
+	fixture->host.device = NULL;
 	tenon_device_close(fixture->device);
 	tenon_space_destroy(fixture->space);
 	fixture->device = NULL;

@@ -4,12 +4,17 @@
  * message; the KVM-VFIO device holds a reference of each file, and needs a valid descriptor to let go of it.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+
+#include <tenon/device.h>
 
 #include "kernel.h"
 #include "vfio_fake.h"
 #include "vfio_host.h"
+
+#define LOOP_ROUNDS 100
 
 static struct {
 	enum host_op op;
@@ -275,6 +280,18 @@ static void intx_detach(void *context, unsigned pin, int trigger, int resample)
 	fake_journal("intx_detach %u", pin);
 }
 
+static void intx_level(void *context, unsigned pin, bool asserted)
+{
+	struct fake_host *host = context;
+	if (pin < 1 || pin > 4 || host->intx[pin].trigger >= 0 || host->intx[pin].level == asserted) {
+		fake_report_misuse("intx_level of pin %u, %d", pin, asserted);
+		return;
+	}
+	host->intx[pin].edges += asserted;
+	host->intx[pin].level = asserted;
+	fake_journal("intx_level %u %d", pin, asserted);
+}
+
 static void log_line(void *context, enum tenon_log_level level, const char *message)
 {
 	struct fake_host *host = context;
@@ -318,6 +335,7 @@ void host_init(struct fake_host *host)
 		.irqfd_detach = irqfd_detach,
 		.intx_attach = intx_attach,
 		.intx_detach = intx_detach,
+		.intx_level = intx_level,
 		.log = log_line,
 	};
 	host->held_file = -1;
@@ -342,10 +360,25 @@ void host_run(struct fake_host *host)
 	}
 }
 
+void host_loop(struct fake_host *host)
+{
+	host_run(host);
+	struct pollfd poll_fd = {.fd = host->device ? tenon_device_event_fd(host->device) : -1, .events = POLLIN};
+	for (unsigned rounds = 0; poll_fd.fd >= 0 && poll(&poll_fd, 1, 0) == 1; rounds++) {
+		tenon_device_next_event(host->device);
+		host_run(host);
+		if (rounds == LOOP_ROUNDS) {
+			fake_report_misuse("the event loop is woken again and again");
+			return;
+		}
+	}
+}
+
 void host_end_of_interrupt(struct fake_host *host, unsigned pin)
 {
 	host_run(host);
-	host->intx[pin].level = false;
+	if (host->intx[pin].trigger >= 0) /* a line that intx_level drives is not lowered by it */
+		host->intx[pin].level = false;
 	if (host->intx[pin].resample >= 0)
 		kernel_eventfd_signal(host->intx[pin].resample);
 	fake_kernel_run();
@@ -354,7 +387,7 @@ void host_end_of_interrupt(struct fake_host *host, unsigned pin)
 
 unsigned host_messages(struct fake_host *host, uint32_t data)
 {
-	host_run(host);
+	host_loop(host);
 	unsigned count = 0;
 	for (unsigned i = 0; i < host->delivered_count; i++)
 		count += host->delivered[i].data == data;
@@ -395,6 +428,8 @@ const char *host_leftovers(const struct fake_host *host)
 	for (unsigned pin = 1; pin <= 4; pin++) {
 		if (host->intx[pin].trigger >= 0)
 			snprintf(text, sizeof(text), "INTx pin %u is still attached", pin);
+		else if (host->intx[pin].level)
+			snprintf(text, sizeof(text), "INTx pin %u is still high", pin);
 	}
 	for (unsigned bar = 0; bar < 6; bar++) {
 		if (host->bars[bar].enabled)

@@ -40,7 +40,8 @@ struct host_route {
 };
 
 struct fake_host {
-	struct tenon_host_ops ops; /* a test may take optional ones out before it opens a device */
+	struct tenon_device *device; /* whose events the VMM's loop takes; NULL: there is no loop */
+	struct tenon_host_ops ops;   /* a test may take optional ones out before it opens a device */
 	unsigned calls[HOST_OPS];
 	int held_file; /* the device file that "KVM" holds, -1: none */
 
@@ -60,9 +61,9 @@ struct fake_host {
 
 	struct {
 		int trigger, resample; /* -1: not attached */
-		bool level;
-		unsigned edges; /* how often the line rose */
-	} intx[5];              /* by pin, 1-4 */
+		bool level;            /* what the guest sees: trigger's, or intx_level's */
+		unsigned edges;        /* how often the line rose */
+	} intx[5];                     /* by pin, 1-4 */
 
 	struct {
 		enum tenon_log_level level;
@@ -85,9 +86,11 @@ bool host_fail_any(enum host_op op, unsigned n, int error);
 
 /** Lets "KVM" notice eventfds: delivers messages, raises lines. */
 void host_run(struct fake_host *host);
+/** host_run, and what the VMM's event loop does as long as it is woken. */
+void host_loop(struct fake_host *host);
 /** The guest ends the interrupt of an INTx pin. */
 void host_end_of_interrupt(struct fake_host *host, unsigned pin);
-/** How many messages with this data have been delivered. */
+/** How many messages with this data have been delivered, after host_loop. */
 unsigned host_messages(struct fake_host *host, uint32_t data);
 
 /** Whether a guest physical address reaches BAR memory without a trap; the memory if so. */

@@ -338,6 +338,13 @@ void fake_intx(struct fake_device *device, bool asserted)
 	intx_check(device);
 }
 
+void fake_on_bar_write(struct fake_device *device, void (*hook)(void *context, struct fake_device *device),
+		       void *context)
+{
+	device->bar_written = hook;
+	device->bar_written_context = context;
+}
+
 void fake_kernel_run(void)
 {
 	for (unsigned i = 0; i < world.device_count; i++) {

@@ -51,7 +51,7 @@ Test(kvm_host_ops, every_operation_is_there)
 	cr_expect_eq(ops->size, sizeof(*ops));
 	cr_expect(ops->file_add && ops->file_remove && ops->memory_map && ops->memory_unmap && ops->bar_placed &&
 		  ops->route_set && ops->route_commit && ops->route_free && ops->irqfd_attach && ops->irqfd_detach &&
-		  ops->intx_attach && ops->intx_detach && ops->log);
+		  ops->intx_attach && ops->intx_detach && ops->intx_level && ops->log);
 }
 
 Test(kvm_host_ops, a_bars_memory_is_a_slot_that_is_never_logged)
@@ -95,11 +95,28 @@ Test(kvm_host_ops, intx_pins_reach_the_gsi_of_the_slot)
 	cr_expect_eq(fakekvm_irqfd_count(), 0);
 	static const unsigned unwired[] = {0, 3, 5};
 	for (unsigned i = 0; i < 3; i++) {
-		cr_expect_eq(ops->intx_attach(&host, unwired[i], trigger, resample, &error), -ENOTSUP);
+		cr_expect_eq(ops->intx_attach(&host, unwired[i], trigger, resample, &error), -ENXIO);
 		cr_expect_not_null(strstr(error.message, "not wired"), "%s", error.message);
 		ops->intx_detach(&host, unwired[i], trigger, resample);
 	}
 	cr_expect_eq(logged, 0);
+}
+
+Test(kvm_host_ops, line_that_devices_share_is_high_while_any_holds_it)
+{
+	struct tenon_vm_host other = host;
+	other.intx_gsi[2] = 17; /* INTC here is INTB there */
+	ops->intx_level(&host, 2, true);
+	ops->intx_level(&other, 3, true);
+	cr_expect(fakekvm_line(17));
+	ops->intx_level(&host, 2, false);
+	cr_expect(fakekvm_line(17), "the other device still holds it");
+	ops->intx_level(&other, 3, false);
+	cr_expect_not(fakekvm_line(17));
+	ops->intx_level(&host, 3, true); /* not wired */
+	cr_expect_eq(logged, 0);
+	ops->intx_level(&host, 1, false);
+	cr_expect_eq(logged, 1, "a release without a hold");
 }
 
 Test(kvm_host_ops, files_bars_and_logs_are_passed_on)

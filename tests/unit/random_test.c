@@ -187,6 +187,183 @@ Test(random, guest_never_changes_host_bits_of_a_conventional_device)
 	play(fake_edu("0000:04:00.0"), 0x8cb92ba72f3d8dd7ull);
 }
 
+/* ---- Interrupts: each is delivered once, to the message that held when nothing masked it any more ---- */
+
+#define MODEL_VECTORS 16
+#define MODEL_STEPS   100000
+
+struct model_vector {
+	uint32_t data;
+	bool masked;
+	bool pending; /* fired behind a mask */
+	bool owed;    /* fired, or was unmasked while pending: a message to `owed_data` must come out */
+	bool filled;  /* the guest has written a message */
+	uint32_t owed_data;
+};
+
+struct model {
+	struct fixture fixture;
+	struct model_vector vectors[MODEL_VECTORS];
+	bool enabled, function_mask;
+	uint32_t last_data;
+	unsigned fired, got; /* totals */
+};
+
+static bool is_open(const struct model *model, const struct model_vector *vector)
+{
+	return model->enabled && !model->function_mask && !vector->masked;
+}
+
+/* A vector fires again only after its last message is out: messages then can be told apart by their data alone. */
+static void fire(struct model *model, unsigned index)
+{
+	struct model_vector *vector = &model->vectors[index];
+	if (vector->pending || vector->owed || !vector->filled || !model->enabled)
+		return;
+	fake_fire(model->fixture.fake, index);
+	model->fired++;
+	if (is_open(model, vector)) {
+		vector->owed = true;
+		vector->owed_data = vector->data;
+	} else {
+		vector->pending = true;
+	}
+}
+
+/* After the guest changed what masks a vector. */
+static void unmasked(struct model *model, struct model_vector *vector)
+{
+	if (!vector->pending || !is_open(model, vector))
+		return;
+	vector->pending = false;
+	vector->owed = true;
+	vector->owed_data = vector->data;
+}
+
+static void take_messages(struct model *model, unsigned step)
+{
+	struct fake_host *host = &model->fixture.host;
+	for (unsigned seen = 0; seen < host->delivered_count; seen++) {
+		uint32_t data = host->delivered[seen].data;
+		unsigned i = 0;
+		while (i < MODEL_VECTORS && !(model->vectors[i].owed && model->vectors[i].owed_data == data))
+			i++;
+		cr_assert_lt(i, MODEL_VECTORS, "step %u: message 0x%x, which nobody is owed", step, data);
+		model->vectors[i].owed = false;
+		model->got++;
+	}
+	host->delivered_count = 0;
+}
+
+static void all_is_delivered(struct model *model, unsigned step)
+{
+	host_loop(&model->fixture.host);
+	take_messages(model, step);
+	for (unsigned i = 0; i < MODEL_VECTORS; i++)
+		cr_assert(!model->vectors[i].owed, "step %u: vector %u: an interrupt is lost", step, i);
+}
+
+static void retarget(struct model *model, unsigned index, bool under_mask)
+{
+	struct model_vector *vector = &model->vectors[index];
+	bool masked = vector->masked;
+	uint64_t data_at = FAKE_NVME_TABLE + index * PCI_MSIX_ENTRY_SIZE + PCI_MSIX_ENTRY_DATA;
+	if (under_mask)
+		guest_msix_mask(&model->fixture, index, true);
+	vector->data = ++model->last_data;
+	vector->filled = true;
+	guest_bar_write(&model->fixture, 0, data_at - PCI_MSIX_ENTRY_DATA, 8, MESSAGE_ADDRESS);
+	guest_bar_write(&model->fixture, 0, data_at, 4, vector->data);
+	if (under_mask && !masked)
+		guest_msix_mask(&model->fixture, index, false);
+}
+
+static void set_control(struct model *model, bool enabled, bool function_mask)
+{
+	guest_msix_control(&model->fixture, enabled, function_mask);
+	model->enabled = enabled;
+	model->function_mask = function_mask;
+	for (unsigned i = 0; i < MODEL_VECTORS; i++) {
+		if (!enabled)
+			model->vectors[i].pending = false; /* the device forgets what nobody took */
+		unmasked(model, &model->vectors[i]);
+	}
+}
+
+static void interrupt_step(struct model *model, uint64_t *random)
+{
+	unsigned index = (unsigned)(next(random) % MODEL_VECTORS);
+	struct model_vector *vector = &model->vectors[index];
+	switch (next(random) % 16) {
+	case 0:
+	case 1:
+	case 2:
+		vector->masked = !vector->masked;
+		guest_msix_mask(&model->fixture, index, vector->masked);
+		unmasked(model, vector);
+		break;
+	case 3:
+	case 4:
+		retarget(model, index, true);
+		break;
+	case 5:
+		retarget(model, index, false);
+		break;
+	case 6:
+		set_control(model, true, next(random) % 2);
+		break;
+	case 7:
+		if (next(random) % 8 == 0)
+			set_control(model, false, false);
+		else
+			guest_msix_pending(&model->fixture, index);
+		break;
+	case 8:
+		host_loop(&model->fixture.host);
+		break;
+	default:
+		fire(model, index);
+		break;
+	}
+}
+
+static void play_interrupts(bool static_msix, unsigned host_vectors, uint64_t seed)
+{
+	static struct model model;
+	memset(&model, 0, sizeof(model));
+	struct fake_device *fake = fake_nvme("0000:3b:00.0");
+	fake->static_msix = static_msix;
+	fake->host_vectors = host_vectors;
+	fixture_open(&model.fixture, fake);
+	guest_place(&model.fixture);
+	for (unsigned i = 0; i < MODEL_VECTORS; i++)
+		model.vectors[i].masked = true;
+	uint64_t random = seed;
+	for (unsigned step = 0; step < MODEL_STEPS; step++) {
+		interrupt_step(&model, &random);
+		host_run(&model.fixture.host);
+		take_messages(&model, step);
+		if (next(&random) % 32 == 0)
+			all_is_delivered(&model, step);
+		cr_assert_str_empty(fake_misuse(), "step %u: %s", step, fake_misuse());
+	}
+	all_is_delivered(&model, MODEL_STEPS);
+	cr_assert_gt(model.got, MODEL_STEPS / 20, "only %u interrupts of %u came through", model.got, model.fired);
+	fixture_close(&model.fixture);
+}
+
+Test(random, each_interrupt_is_delivered_once_to_the_message_of_its_time)
+{
+	play_interrupts(false, 0, 0x2545f4914f6cdd1dull);
+	fake_world_reset();
+	play_interrupts(false, 0, 0x9e3779b97f4a7c15ull);
+}
+
+Test(random, each_interrupt_is_delivered_on_an_older_kernel)
+{
+	play_interrupts(true, 0, 0xd1b54a32d192ed03ull);
+}
+
 /* ---- Threads: config, BAR and reset calls on one device may come from any of them ---- */
 
 #define THREADS         4
@@ -194,6 +371,7 @@ Test(random, guest_never_changes_host_bits_of_a_conventional_device)
 
 struct worker {
 	pthread_t thread;
+	bool loop; /* it is the VMM's event loop */
 	struct fixture *fixture;
 	uint64_t random;
 };
@@ -202,11 +380,13 @@ static void *work(void *context)
 {
 	struct worker *worker = context;
 	for (unsigned i = 0; i < THREAD_ACCESSES; i++) {
-		if (next(&worker->random) % 2)
+		if (worker->loop)
+			tenon_device_next_event(worker->fixture->device);
+		else if (next(&worker->random) % 2)
 			config_access(worker->fixture, &worker->random);
 		else
 			bar_access(worker->fixture, &worker->random);
-		if (next(&worker->random) % 1000 == 0)
+		if (!worker->loop && next(&worker->random) % 1000 == 0)
 			tenon_device_reset(worker->fixture->device, NULL);
 	}
 	return NULL;
@@ -219,7 +399,7 @@ Test(random, threads_share_a_device)
 	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
 	struct worker workers[THREADS];
 	for (unsigned i = 0; i < THREADS; i++) {
-		workers[i] = (struct worker){.fixture = &fixture, .random = 0x853c49e6748fea9bull + i};
+		workers[i] = (struct worker){.loop = i == 0, .fixture = &fixture, .random = 0x853c49e6748fea9bull + i};
 		cr_assert_eq(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
 	}
 	for (unsigned i = 0; i < THREADS; i++)

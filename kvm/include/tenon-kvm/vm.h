@@ -103,8 +103,14 @@ int tenon_vm_dirty_ring_collect(struct tenon_vm *vm, tenon_vm_dirty_page_fn page
 
 /* ---- Interrupts (api.rst 4.52 KVM_SET_GSI_ROUTING, 4.75 KVM_IRQFD) ---- */
 
-/** Sets the line of an IOAPIC pin. For lines without an eventfd. */
+/** Sets the line of an IOAPIC pin. For lines without an eventfd and with one owner. */
 int tenon_vm_irq_line(struct tenon_vm *vm, uint32_t gsi, bool level, struct tenon_error *err);
+
+/**
+ * Adds or removes one holder of an IOAPIC pin's line, which is high while it has any. For lines that devices share; each calls
+ * with true and false in turn. Not together with tenon_vm_irq_line on the same pin.
+ */
+int tenon_vm_irq_line_hold(struct tenon_vm *vm, uint32_t gsi, bool hold, struct tenon_error *err);
 
 /** Sends one message at once, without a route. One that addresses no vCPU is lost, as on hardware. */
 int tenon_vm_msi_send(struct tenon_vm *vm, uint64_t address, uint32_t data, struct tenon_error *err);

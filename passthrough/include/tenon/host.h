@@ -86,7 +86,8 @@ struct tenon_host_ops {
 
 	/*
 	 * Sets the line of INTx pin 1-4 of this device; a line shared by devices is high while any of them holds it high.
-	 * For INTx where intx_attach is missing or refuses with -ENOTSUP. Optional.
+	 * For INTx where intx_attach is missing or refuses with -ENOTSUP (any other refusal leaves the device without INTx).
+	 * Called only when the level changes. Optional.
 	 */
 	void (*intx_level)(void *host, unsigned pin, bool asserted);
 
