@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
 # Thin: each target says what it runs. CMake builds; tests/ holds everything else.
-.PHONY: help build demo check bench lab format clean
+.PHONY: help build install demo check bench lab format clean
+PREFIX ?= /usr/local
 help:
 	@echo 'make build   build/tenon, for use (release)'
+	@echo 'make install PREFIX=/usr/local DESTDIR='
+	@echo '             the program, libtenon and libtenon-kvm with headers, pkg-config and CMake files, manual pages'
 	@echo 'make demo    install what is missing, build, and show Linux booting with an NVMe assigned'
 	@echo 'make check   install what is missing, build, run every test, the lab included'
 	@echo 'make bench   figures beside QEMU, one line each; build/bench.json'
@@ -14,6 +17,11 @@ build:
 	@tests/install build
 	@cmake --preset release --log-level=WARNING
 	@cmake --build --preset release
+
+# ld.so learns of the new library where the prefix is one that it searches.
+install: build
+	@cmake --install build --prefix '$(PREFIX)'
+	@[ -n '$(DESTDIR)' ] || /sbin/ldconfig 2>/dev/null || true
 
 demo:
 	@tests/install build lab

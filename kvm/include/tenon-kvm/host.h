@@ -14,6 +14,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct tenon_vm_host {
 	struct tenon_vm *vm;
@@ -25,6 +26,7 @@ struct tenon_vm_host {
 
 extern const struct tenon_host_ops tenon_vm_host_ops;
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

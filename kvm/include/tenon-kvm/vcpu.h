@@ -28,6 +28,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct tenon_vcpu;
 
@@ -140,6 +141,7 @@ enum tenon_vcpu_restore {
 int tenon_vcpu_state_restore(struct tenon_vcpu *vcpu, const struct tenon_vcpu_state *state,
 			     enum tenon_vcpu_restore purpose, struct tenon_error *err);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -20,6 +20,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct tenon_vm;
 
@@ -168,6 +169,7 @@ int tenon_vm_irqchip_reset(struct tenon_vm *vm, struct tenon_error *err);
 int tenon_vm_file_add(struct tenon_vm *vm, int fd, struct tenon_error *err);
 int tenon_vm_file_remove(struct tenon_vm *vm, int fd, struct tenon_error *err);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

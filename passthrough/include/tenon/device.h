@@ -23,6 +23,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 #define TENON_DEVICE_BARS  6
 #define TENON_CONFIG_BYTES 4096
@@ -232,6 +233,7 @@ int tenon_device_event_fd(const struct tenon_device *device);
  */
 enum tenon_device_event tenon_device_next_event(struct tenon_device *device);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

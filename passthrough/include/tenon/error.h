@@ -14,6 +14,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct tenon_error {
 	int code;          /* negative errno value, as returned */
@@ -37,6 +38,7 @@ int tenon_fail(struct tenon_error *err, int code, const char *format, ...) __att
  */
 int tenon_fail_wrap(struct tenon_error *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

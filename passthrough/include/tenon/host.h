@@ -21,6 +21,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 enum tenon_log_level {
 	TENON_LOG_ERROR,   /* the guest loses something; the user must know */
@@ -95,6 +96,7 @@ struct tenon_host_ops {
 	void (*log)(void *host, enum tenon_log_level level, const char *message);
 };
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

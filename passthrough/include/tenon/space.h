@@ -19,6 +19,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct tenon_space;
 
@@ -96,6 +97,7 @@ int tenon_space_remove(struct tenon_space *space, uint64_t gpa, uint64_t size_by
 int tenon_space_allowed(struct tenon_space *space, struct tenon_iova_range *ranges, size_t capacity,
 			struct tenon_error *err);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

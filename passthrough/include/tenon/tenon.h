@@ -15,10 +15,12 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 /** The library's version, "major.minor.patch". Static storage. */
 const char *tenon_version(void);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
