@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""The judge must fail what is wrong: each test gives it the folder of a run with one thing amiss."""
+"""Tests of labkit. The judge must fail what is wrong: each test gives it the folder of a run with one thing amiss."""
 import sys
 
 sys.dont_write_bytecode = True
@@ -9,7 +9,7 @@ from pathlib import Path
 import tempfile
 import unittest
 
-from labkit import Device, Disk, Machine
+from labkit import Device, Disk, Machine, modules
 from labkit.judge import Failed, Run
 
 GOOD = {
@@ -77,6 +77,28 @@ class DiskTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             disk = Disk("some", size_mib=2)
             self.assertEqual(disk.make(Path(folder)).read_bytes(), disk.original())
+
+
+class ModulesTest(unittest.TestCase):
+    def load_order(self, *names):
+        with tempfile.TemporaryDirectory() as folder:
+            for name, needed in {"ahci": "libahci,libata", "libahci": "libata", "libata": "scsi_mod", "scsi_mod": "",
+                                 "usb-storage": "usbcore,scsi_mod", "usbcore": "usb-common", "usb-common": ""}.items():
+                (Path(folder) / f"{name}.ko").write_bytes(b"\x7fELF\0license=GPL\0depends=" + needed.encode() + b"\0retpoline=Y\0")
+            return [path.stem for path in modules.with_dependencies(Path(folder), names)]
+
+    def test_what_a_module_needs_comes_before_it(self):
+        self.assertEqual(self.load_order("ahci"), ["scsi_mod", "libata", "libahci", "ahci"])
+
+    def test_what_two_modules_need_comes_once(self):
+        self.assertEqual(self.load_order("ahci", "usb-storage")[4:], ["usb-common", "usbcore", "usb-storage"])
+
+    def test_a_name_is_the_same_with_underscores(self):
+        self.assertEqual(self.load_order("usb_common"), ["usb-common"])
+
+    def test_a_module_that_is_not_there_is_named(self):
+        with self.assertRaisesRegex(LookupError, "no kernel module floppy"):
+            self.load_order("floppy")
 
 
 if __name__ == "__main__":

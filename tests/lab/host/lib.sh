@@ -45,8 +45,14 @@ bind_driver() {
 
 driver_of() { basename "$(readlink /sys/bus/pci/devices/$1/driver)"; }
 
-# vfio_node BDF: the device's VFIO character device.
-vfio_node() { echo /dev/vfio/devices/"$(basename /sys/bus/pci/devices/$1/vfio-dev/vfio*)"; }
+# vfio_node BDF: the device's VFIO character device; its group's where the kernel has none for devices.
+vfio_node() {
+	if [ -d /dev/vfio/devices ]; then
+		echo /dev/vfio/devices/"$(basename /sys/bus/pci/devices/$1/vfio-dev/vfio*)"
+	else
+		echo /dev/vfio/"$(basename "$(readlink /sys/bus/pci/devices/$1/iommu_group)")"
+	fi
+}
 
 find_devices() {
 	local name path driver bdf
@@ -95,7 +101,7 @@ tenon_linux() {
 
 seconds_since() { echo "$EPOCHREALTIME $1" | awk '{printf "%.2f", $1 - $2}'; }
 
-# check_released: nothing that a VMM held is held any more, and each device can be opened and bound to iommufd again.
+# check_released: nothing that a VMM held is held any more, and each device can be opened again.
 check_released() {
 	local held name bdf driver
 	phase "checking that everything was released"
@@ -105,7 +111,7 @@ check_released() {
 	fact released.files "$(echo $held)"
 	while read -r name bdf driver; do
 		[ "$driver" = vfio-pci ] || continue
-		fact "released.$name" "$(vfio_open "$(vfio_node "$bdf")" 2>&1)"
+		fact "released.$name" "$(vfio_open "$(vfio_node "$bdf")" "$bdf" 2>&1)"
 	done <$OUT/devices
 }
 

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""What a run needs and does not bring: the kernel, and the small static programs of host and guest."""
+"""What a run needs and does not bring: the kernels, and the small static programs of host and guest."""
+from dataclasses import dataclass
 from pathlib import Path
 import functools
+import lzma
 import os
+import shutil
+import struct
 import subprocess
+import tempfile
 
 LAB = Path(__file__).resolve().parent.parent
 TREE = LAB.parent.parent
@@ -24,6 +29,67 @@ def kernel() -> Path:
     if done.returncode:
         raise RuntimeError("the lab's kernel can not be built; see above")
     return Path(done.stdout.strip().splitlines()[-1])
+
+
+@dataclass
+class HostKernel:
+    """A kernel of the emulated host: what QEMU boots, where its modules are, and which it needs to be a host at all."""
+
+    image: Path
+    modules: Path
+    boot_modules: tuple = ()
+    append: str = ""
+
+
+def host_kernel(name: str) -> HostKernel:
+    if name == "lab":
+        return HostKernel(kernel() / "bzImage", kernel() / "modules")
+    if name == "debian":
+        folder = _debian_kernel()
+        return HostKernel(
+            folder / "vmlinux", folder / "lib" / "modules",
+            ("virtio_pci", "9pnet_virtio", "9p", "kvm_amd", "vfio_pci", "vfio_iommu_type1"),
+            # It distrusts the TSC of AMD's older CPUs with more than one core; guests' timers would be slow.
+            "tsc=reliable nokaslr mitigations=off")
+    raise LookupError(f"no host kernel {name}; there are lab and debian")
+
+
+def _debian_kernel() -> Path:
+    """Debian's stock kernel, unpacked into the cache but not installed: vmlinux and lib/modules/."""
+    shown = subprocess.run(["apt-cache", "show", "--no-all-versions", "linux-image-amd64"], stdout=subprocess.PIPE, text=True)
+    depends = [line.split()[1] for line in shown.stdout.splitlines() if line.startswith("Depends: linux-image-")]
+    if not depends:
+        raise RuntimeError("apt knows no package linux-image-amd64; apt-get update, on Debian")
+    package = depends[0]
+    cache = Path(os.environ.get("TENON_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tenon")
+    folder = cache / f"debian-kernel-{package.removeprefix('linux-image-')}"
+    if folder.exists():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="download.") as scratch:
+        done = subprocess.run(["apt-get", "download", "-qq", package], cwd=scratch, stderr=subprocess.PIPE, text=True)
+        archives = list(Path(scratch).glob("*.deb"))
+        if done.returncode or not archives:
+            raise RuntimeError(f"apt-get download {package} failed; apt-get update may help: {done.stderr.strip()}")
+        unpacked = Path(scratch) / "unpacked"
+        subprocess.run(["dpkg-deb", "-x", archives[0], unpacked], check=True)
+        (unpacked / "vmlinux").write_bytes(_uncompressed(next((unpacked / "boot").glob("vmlinuz-*")).read_bytes()))
+        for unused in ("boot", "usr"):
+            shutil.rmtree(unpacked / unused)
+        try:
+            unpacked.rename(folder)
+        except OSError:  # somebody else was faster
+            if not folder.exists():
+                raise
+    return folder
+
+
+def _uncompressed(image: bytes) -> bytes:
+    """The vmlinux in a bzImage that is compressed with xz: under emulation the kernel would take 20 s to do that itself."""
+    setup_sectors = image[0x1F1] or 4
+    offset, size = struct.unpack_from("<II", image, 0x248)  # payload_offset, payload_length of the Linux boot protocol
+    start = (setup_sectors + 1) * 512 + offset
+    return lzma.LZMADecompressor().decompress(image[start:start + size])
 
 
 def program(source: Path) -> Path:

@@ -53,11 +53,19 @@ def _busybox(archive: Archive):
         archive.folder(folder)
 
 
-def make_host(path: Path, init: Path):
+def _modules(archive: Archive, modules: list):
+    """Kernel modules in /modules, under names that sort in this order."""
+    archive.folder("modules")
+    for number, module in enumerate(modules):
+        archive.file(f"modules/{number:02}-{module.name}", module.read_bytes())
+
+
+def make_host(path: Path, init: Path, modules: list):
     archive = Archive()
     archive.folder("root")
     _busybox(archive)
     archive.file("init", init.read_bytes(), executable=True)
+    _modules(archive, modules)
     archive.write(path)
 
 
@@ -78,7 +86,5 @@ def make_guest(path: Path, init: Path, script: Path, programs: list, modules: li
     archive.file("guest.sh", script.read_bytes(), executable=True)
     for program in programs:
         archive.file(f"bin/{program.name}", program.read_bytes(), executable=True)
-    archive.folder("modules")
-    for number, module in enumerate(modules):
-        archive.file(f"modules/{number}-{module.name}", module.read_bytes())
+    _modules(archive, modules)
     archive.write(path)

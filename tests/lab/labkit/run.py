@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from . import build, initrd
+from . import build, initrd, modules
 from .build import LAB
 from .judge import Failed, Run
 
@@ -35,13 +35,16 @@ class Scenario:
     programs       names of guest programs (tests/lab/guest/NAME.c) that the guest's /bin gets
     host_programs  names of host programs (tests/lab/host/NAME.c) that are on the host script's PATH
     guest_init     the name of a guest program that is the guest's /init, alone, in place of guest.sh
-    modules        kernel modules that the guest loads, in order
+    modules        kernel modules that the guest loads, in order; what they need is loaded before them
+    host_kernel    "lab", or "debian": Debian's stock kernel, which has VFIO groups and containers but no iommufd
+    host_modules   kernel modules that the host loads beyond those that make it a host
     files          paths below tests/ that the host finds in $OUT
     in_all         False: not part of `run all`
     judge(run)     raises, through run.expect, at the first thing that is wrong
     """
 
     DEFAULTS = {"timeout": 300, "programs": (), "guest_init": None, "host_programs": (), "modules": (), "files": (),
+                "host_kernel": "lab", "host_modules": (),
                 "in_all": True, "judge": lambda run: None}
 
     def __init__(self, name: str):
@@ -103,13 +106,15 @@ def prepare(scenario: Scenario, tenon: Path, folder: Path):
     (folder / "devices.wanted").write_text("".join(
         f"{device.name} {scenario.machine.path_of(device)} {device.bind or 'none'}\n"
         for device in scenario.machine.devices))
-    initrd.make_host(folder / "host.cpio", LAB / "host" / "init")
+    host = build.host_kernel(scenario.host_kernel)
+    initrd.make_host(folder / "host.cpio", LAB / "host" / "init",
+                     modules.with_dependencies(host.modules, (*host.boot_modules, *scenario.host_modules)))
     if scenario.guest_init:
         initrd.make_small_guest(folder / "guest.cpio", build.program(LAB / "guest" / f"{scenario.guest_init}.c"))
     elif (folder / "guest.sh").exists():
         programs = [build.program(LAB / "guest" / f"{name}.c") for name in scenario.programs]
-        modules = [kernel / "modules" / f"{name}.ko" for name in scenario.modules]
-        initrd.make_guest(folder / "guest.cpio", LAB / "guest" / "init", folder / "guest.sh", programs, modules)
+        initrd.make_guest(folder / "guest.cpio", LAB / "guest" / "init", folder / "guest.sh", programs,
+                          modules.with_dependencies(kernel / "modules", scenario.modules))
     (folder / "environment").write_text("".join(
         f"{name}={shlex.quote(value)}\n" for name, value in os.environ.items() if name.startswith("LAB_")))
     (folder / "facts").touch()
@@ -122,8 +127,10 @@ class Host:
     def __init__(self, scenario: Scenario, kernel: Path, folder: Path, serial: list, append: str = "",
                  interactive: bool = False):
         shares = {"root": ("/", False), "kernel": (kernel, False), "out": (folder, True)}
-        append = f"{HOST_APPEND} tsc_early_khz={build.tsc_khz()} {append} {os.environ.get('LAB_HOST_APPEND', '')}"
-        command = scenario.machine.command(kernel / "bzImage", folder / "host.cpio", shares, append, serial)
+        host = build.host_kernel(scenario.host_kernel)
+        append = (f"{HOST_APPEND} tsc_early_khz={build.tsc_khz()} {host.append} {append} "
+                  f"{os.environ.get('LAB_HOST_APPEND', '')}")
+        command = scenario.machine.command(host.image, folder / "host.cpio", shares, append, serial)
         (folder / "command").write_text(" ".join(f"'{word}'" if " " in word else word for word in command) + "\n")
         self.errors = open(folder / "qemu.err", "w")
         self.process = subprocess.Popen(

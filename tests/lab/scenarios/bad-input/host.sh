@@ -90,7 +90,7 @@ bad device-without-driver "$IDLE.*vfio-pci" --device $IDLE
 bad device-of-other-driver "$STUB.*pci-stub.*vfio-pci" --device $STUB
 bad device-not-vfio '/dev/null' --device /dev/null
 bad device-path-missing '/dev/vfio/devices/vfio99' --device /dev/vfio/devices/vfio99
-vfio_open "$(vfio_node $NVME)" 60 >/tmp/bad/holder &
+vfio_open "$(vfio_node $NVME)" $NVME 60 >/tmp/bad/holder &
 holder=$!
 until [ -s /tmp/bad/holder ]; do sleep 0.1; done
 bad device-in-use "$NVME.*(use|busy)" --device $NVME
