@@ -80,11 +80,15 @@ class DiskTest(unittest.TestCase):
 
 
 class ModulesTest(unittest.TestCase):
+    def write_modules(self, folder):
+        for name, needed in {"ahci": "libahci,libata", "libahci": "libata", "libata": "scsi_mod", "scsi_mod": "",
+                             "usb-storage": "usbcore,scsi_mod", "usbcore": "usb-common", "usb-common": ""}.items():
+            (folder / f"{name}.ko").write_bytes(b"\x7fELF\0license=GPL\0depends=" + needed.encode() + b"\0retpoline=Y\0")
+        return list(folder.glob("*.ko"))
+
     def load_order(self, *names):
         with tempfile.TemporaryDirectory() as folder:
-            for name, needed in {"ahci": "libahci,libata", "libahci": "libata", "libata": "scsi_mod", "scsi_mod": "",
-                                 "usb-storage": "usbcore,scsi_mod", "usbcore": "usb-common", "usb-common": ""}.items():
-                (Path(folder) / f"{name}.ko").write_bytes(b"\x7fELF\0license=GPL\0depends=" + needed.encode() + b"\0retpoline=Y\0")
+            self.write_modules(Path(folder))
             return [path.stem for path in modules.with_dependencies(Path(folder), names)]
 
     def test_what_a_module_needs_comes_before_it(self):
@@ -92,6 +96,11 @@ class ModulesTest(unittest.TestCase):
 
     def test_what_two_modules_need_comes_once(self):
         self.assertEqual(self.load_order("ahci", "usb-storage")[4:], ["usb-common", "usbcore", "usb-storage"])
+
+    def test_modprobe_finds_what_a_module_needs(self):
+        with tempfile.TemporaryDirectory() as folder:
+            files = self.write_modules(Path(folder))
+            self.assertIn("ahci.ko: libahci.ko libata.ko scsi_mod.ko\n", modules.dependency_list(Path(folder), files))
 
     def test_a_name_is_the_same_with_underscores(self):
         self.assertEqual(self.load_order("usb_common"), ["usb-common"])

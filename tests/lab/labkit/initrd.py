@@ -4,6 +4,8 @@ from pathlib import Path
 import shutil
 import stat
 
+from . import modules
+
 
 class Archive:
     """A cpio archive of the "newc" kind, uncompressed: under emulation that boots faster than a small one."""
@@ -53,19 +55,22 @@ def _busybox(archive: Archive):
         archive.folder(folder)
 
 
-def _modules(archive: Archive, modules: list):
-    """Kernel modules in /modules, under names that sort in this order."""
+def _modules(archive: Archive, load: list, folder: Path, more: list = ()):
+    """In /modules: `load` with all they need and their names in "load", and `more`, for modprobe."""
+    files = modules.with_dependencies(folder, (*load, *more))
     archive.folder("modules")
-    for number, module in enumerate(modules):
-        archive.file(f"modules/{number:02}-{module.name}", module.read_bytes())
+    for file in files:
+        archive.file(f"modules/{file.name}", file.read_bytes())
+    archive.file("modules/modules.dep", modules.dependency_list(folder, files).encode())
+    archive.file("modules/load", " ".join(load).encode())
 
 
-def make_host(path: Path, init: Path, modules: list):
+def make_host(path: Path, init: Path, kernel_modules: Path, load: list):
     archive = Archive()
     archive.folder("root")
     _busybox(archive)
     archive.file("init", init.read_bytes(), executable=True)
-    _modules(archive, modules)
+    _modules(archive, load, kernel_modules)
     archive.write(path)
 
 
@@ -78,13 +83,13 @@ def make_small_guest(path: Path, init: Path):
     archive.write(path)
 
 
-def make_guest(path: Path, init: Path, script: Path, programs: list, modules: list):
-    """A guest that runs `script`; `programs` land in /bin, kernel `modules` in /modules and are loaded in this order."""
+def make_guest(path: Path, init: Path, script: Path, programs: list, kernel_modules: Path, load: list, more: list):
+    """A guest that runs `script`; `programs` land in /bin, modules of the folder `kernel_modules` in /modules."""
     archive = Archive()
     _busybox(archive)
     archive.file("init", init.read_bytes(), executable=True)
     archive.file("guest.sh", script.read_bytes(), executable=True)
     for program in programs:
         archive.file(f"bin/{program.name}", program.read_bytes(), executable=True)
-    _modules(archive, modules)
+    _modules(archive, load, kernel_modules, more)
     archive.write(path)

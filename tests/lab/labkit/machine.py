@@ -75,7 +75,7 @@ class Machine:
     cpus: int = 2
     coherent: bool = False  # the IOMMU's snoop control; without it every assigned device is non-coherent
     append: str = ""  # more kernel parameters of the host
-    extra: list = field(default_factory=list)  # more QEMU arguments
+    extra: list = field(default_factory=list)  # more QEMU arguments; $OUT is the run's folder
 
     def path_of(self, device: Device) -> str:
         """The way down to a device, as the host resolves it: "05.0/00.0" is function 0 below the port at 05.0."""
@@ -108,4 +108,4 @@ class Machine:
             command += ["-drive", f"file={image},if=none,id={disk.id},format=raw,cache=unsafe"]
         for device in self.devices:
             command += ["-device", f"{device.line},bus={device.bus or 'pcie.0'},addr={device.at}"]
-        return command + list(self.extra)
+        return command + [word.replace("$OUT", str(shares["out"][0])) for word in self.extra]

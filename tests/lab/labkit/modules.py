@@ -39,3 +39,12 @@ def with_dependencies(folder: Path, names) -> list:
     for name in names:
         add(name)
     return ordered
+
+
+def dependency_list(folder: Path, files: list) -> str:
+    """modules.dep, as depmod would write it for these files of the folder: what modprobe reads."""
+    lines = []
+    for file in files:
+        *needed, _ = with_dependencies(folder, [file.stem])
+        lines.append(f"{file.name}:{''.join(f' {path.name}' for path in reversed(needed))}\n")
+    return "".join(lines)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from . import build, initrd, modules
+from . import build, initrd
 from .build import LAB
 from .judge import Failed, Run
 
@@ -36,6 +36,7 @@ class Scenario:
     host_programs  names of host programs (tests/lab/host/NAME.c) that are on the host script's PATH
     guest_init     the name of a guest program that is the guest's /init, alone, in place of guest.sh
     modules        kernel modules that the guest loads, in order; what they need is loaded before them
+    more_modules   kernel modules that guest.sh may load, with modprobe
     host_kernel    "lab", or "debian": Debian's stock kernel, which has VFIO groups and containers but no iommufd
     host_modules   kernel modules that the host loads beyond those that make it a host
     files          paths below tests/ that the host finds in $OUT
@@ -43,8 +44,8 @@ class Scenario:
     judge(run)     raises, through run.expect, at the first thing that is wrong
     """
 
-    DEFAULTS = {"timeout": 300, "programs": (), "guest_init": None, "host_programs": (), "modules": (), "files": (),
-                "host_kernel": "lab", "host_modules": (),
+    DEFAULTS = {"timeout": 300, "programs": (), "guest_init": None, "host_programs": (), "modules": (), "more_modules": (),
+                "files": (), "host_kernel": "lab", "host_modules": (),
                 "in_all": True, "judge": lambda run: None}
 
     def __init__(self, name: str):
@@ -107,14 +108,13 @@ def prepare(scenario: Scenario, tenon: Path, folder: Path):
         f"{device.name} {scenario.machine.path_of(device)} {device.bind or 'none'}\n"
         for device in scenario.machine.devices))
     host = build.host_kernel(scenario.host_kernel)
-    initrd.make_host(folder / "host.cpio", LAB / "host" / "init",
-                     modules.with_dependencies(host.modules, (*host.boot_modules, *scenario.host_modules)))
+    initrd.make_host(folder / "host.cpio", LAB / "host" / "init", host.modules, (*host.boot_modules, *scenario.host_modules))
     if scenario.guest_init:
         initrd.make_small_guest(folder / "guest.cpio", build.program(LAB / "guest" / f"{scenario.guest_init}.c"))
     elif (folder / "guest.sh").exists():
         programs = [build.program(LAB / "guest" / f"{name}.c") for name in scenario.programs]
         initrd.make_guest(folder / "guest.cpio", LAB / "guest" / "init", folder / "guest.sh", programs,
-                          modules.with_dependencies(kernel / "modules", scenario.modules))
+                          kernel / "modules", scenario.modules, scenario.more_modules)
     (folder / "environment").write_text("".join(
         f"{name}={shlex.quote(value)}\n" for name, value in os.environ.items() if name.startswith("LAB_")))
     (folder / "facts").touch()
