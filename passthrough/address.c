@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * Finds host devices in sysfs. Owns the words for "there is no such device" and "no VFIO driver holds it".
- * Source: Linux Documentation/driver-api/vfio.rst, "VFIO device cdev".
+ * Source: Linux Documentation/driver-api/vfio.rst, "VFIO device cdev"; vfio-mediated-device.rst.
  */
 #include <errno.h>
 #include <limits.h>
@@ -9,9 +9,12 @@
 #include <string.h>
 
 #include "address.h"
+#include "group.h"
 #include "kernel.h"
+#include "vf_token.h"
 
 #define SYSFS_DEVICES "/sys/bus/pci/devices/"
+#define SYSFS_MDEVS   "/sys/bus/mdev/devices/"
 #define SYSFS_CDEVS   "/sys/class/vfio-dev/"
 #define CDEV_FOLDER   "/dev/vfio/devices/"
 
@@ -41,79 +44,127 @@ static int first_vfio_name(void *context, const char *name)
 	return 1;
 }
 
-static int refuse_driver(const char *bdf, struct tenon_error *err)
+static int check_driver(const char *bdf, struct tenon_error *err)
 {
 	char path[128], driver[64];
 	snprintf(path, sizeof(path), SYSFS_DEVICES "%s/driver", bdf);
 	if (kernel_link_name(path, driver, sizeof(driver)) < 0)
 		return tenon_fail(err, -ENODEV,
-				  "%s: has no driver on the host, so VFIO cannot offer it; bind it: driverctl "
-				  "set-override %s vfio-pci",
-				  bdf, bdf);
-	if (strncmp(driver, "vfio", 4) == 0)
-		return tenon_fail(
-			err, -ENODEV,
-			"%s: %s holds it but made no character device; the kernel needs CONFIG_VFIO_DEVICE_CDEV", bdf,
-			driver);
+				  "%s: has no driver on the host, so VFIO cannot offer it; bind it: tenon bind %s", bdf,
+				  bdf);
+	if (group_driver_is_vfio(driver))
+		return 0;
 	return tenon_fail(err, -EBUSY,
-			  "%s: the host's driver %s holds it, not vfio-pci; if the host can spare it: driverctl "
-			  "set-override %s vfio-pci",
+			  "%s: the host's driver %s holds it, not vfio-pci; if the host can spare it: tenon bind %s",
 			  bdf, driver, bdf);
+}
+
+/*
+ * Sets the path of the character device of the device in `folder`, if it has one. Linux 6.1 to 6.5, and later kernels without
+ * CONFIG_VFIO_DEVICE_CDEV, have the folder vfio-dev too, but no number of a device in it.
+ * @return whether there is a folder vfio-dev, so that a VFIO driver holds the device
+ */
+static bool find_cdev(const char *folder, struct address *out)
+{
+	char path[160], node[32] = "", number[16];
+	snprintf(path, sizeof(path), "%s/vfio-dev", folder);
+	if (kernel_list(path, first_vfio_name, node) != 1)
+		return false;
+	snprintf(path, sizeof(path), "%s/vfio-dev/%s/dev", folder, node);
+	if (kernel_read_line(path, number, sizeof(number)) > 0)
+		snprintf(out->path, sizeof(out->path), CDEV_FOLDER "%s", node);
+	return true;
 }
 
 static int find_bdf(struct address *out, struct tenon_error *err)
 {
-	char path[128], node[32] = "", link[64];
-	snprintf(path, sizeof(path), SYSFS_DEVICES "%s/subsystem", out->bdf);
+	char folder[96], path[128], link[64];
+	snprintf(folder, sizeof(folder), SYSFS_DEVICES "%s", out->bdf);
+	snprintf(path, sizeof(path), "%s/subsystem", folder);
 	if (kernel_link_name(path, link, sizeof(link)) < 0)
 		return tenon_fail(err, -ENODEV, "%s: the host has no such PCI device; lspci -D lists those it has",
 				  out->bdf);
+	out->group = group_of(folder);
+	/* Kernels before 6.1 have no folder vfio-dev at all: there the driver's name tells. */
+	return find_cdev(folder, out) ? 0 : check_driver(out->bdf, err);
+}
 
-	snprintf(path, sizeof(path), SYSFS_DEVICES "%s/vfio-dev", out->bdf);
-	if (kernel_list(path, first_vfio_name, node) != 1)
-		return refuse_driver(out->bdf, err);
-	snprintf(out->path, sizeof(out->path), CDEV_FOLDER "%s", node);
+static int find_uuid(struct address *out, struct tenon_error *err)
+{
+	char folder[96], path[128], link[64];
+	snprintf(folder, sizeof(folder), SYSFS_MDEVS "%s", out->uuid);
+	snprintf(path, sizeof(path), "%s/subsystem", folder);
+	if (kernel_link_name(path, link, sizeof(link)) < 0)
+		return tenon_fail(err, -ENODEV,
+				  "%s: the host has no such mediated device; ls " SYSFS_MDEVS
+				  " shows those it has, mdevctl "
+				  "makes them",
+				  out->uuid);
+	out->group = group_of(folder);
+	find_cdev(folder, out);
 	return 0;
 }
 
-/* Fills the BDF of a node by its class device, if sysfs shows one. */
-static void bdf_of_path(struct address *out)
+/* Fills in what sysfs shows of the device behind a node. */
+static void identify_node(struct address *out)
 {
 	const char *node = strrchr(out->path, '/');
 	char path[PATH_MAX], name[64];
+	uint8_t uuid[16];
 	snprintf(path, sizeof(path), SYSFS_CDEVS "%s/device", node ? node + 1 : out->path);
-	if (kernel_link_name(path, name, sizeof(name)) == 0)
-		address_parse_bdf(name, out->bdf);
+	if (kernel_link_name(path, name, sizeof(name)) < 0)
+		return;
+	if (address_parse_bdf(name, out->bdf)) {
+		snprintf(path, sizeof(path), SYSFS_DEVICES "%s", out->bdf);
+	} else if (uuid_parse(name, uuid)) {
+		memcpy(out->uuid, name, sizeof(out->uuid));
+		snprintf(path, sizeof(path), SYSFS_MDEVS "%s", out->uuid);
+	} else {
+		return;
+	}
+	out->group = group_of(path);
+}
+
+const char *address_of_device(const struct address *address)
+{
+	return address->bdf[0] ? address->bdf : address->uuid;
 }
 
 int address_find(const char *text, struct address *out, struct tenon_error *err)
 {
-	*out = (struct address){0};
+	uint8_t uuid[16];
+	*out = (struct address){.group = -1};
 	if (address_parse_bdf(text, out->bdf)) {
 		out->name = out->bdf;
 		return find_bdf(out, err);
 	}
+	if (uuid_parse(text, uuid)) {
+		memcpy(out->uuid, text, sizeof(out->uuid));
+		out->name = out->uuid;
+		return find_uuid(out, err);
+	}
 	if (text[0] != '/')
-		return tenon_fail(err, -EINVAL,
-				  "%s: not a PCI address; give one such as 0000:3b:00.0, or a path such as " CDEV_FOLDER
-				  "vfio0",
-				  text);
+		return tenon_fail(
+			err, -EINVAL,
+			"%.64s: not a PCI address; give one such as 0000:3b:00.0, the UUID of a mediated device, "
+			"or a path such as " CDEV_FOLDER "vfio0",
+			text);
 	if (strlen(text) >= sizeof(out->path))
 		return tenon_fail(err, -ENAMETOOLONG, "%.40s...: path too long; give a node in " CDEV_FOLDER, text);
 	strcpy(out->path, text);
-	bdf_of_path(out);
+	identify_node(out);
 	out->name = out->bdf[0] ? out->bdf : out->path;
 	return 0;
 }
 
 void address_of_fd(int fd, struct address *out)
 {
-	*out = (struct address){0};
+	*out = (struct address){.group = -1};
 	char path[PATH_MAX];
 	if (kernel_fd_path(fd, path, sizeof(path)) == 0 && strncmp(path, CDEV_FOLDER, strlen(CDEV_FOLDER)) == 0 &&
 	    strlen(path) < sizeof(out->path)) {
 		strcpy(out->path, path);
-		bdf_of_path(out);
+		identify_node(out);
 	}
 	snprintf(out->fallback_name, sizeof(out->fallback_name), "fd %d", fd);
 	out->name = out->bdf[0] ? out->bdf : out->path[0] ? out->path : out->fallback_name;

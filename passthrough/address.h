@@ -8,11 +8,14 @@
 #include <tenon/error.h>
 
 #define ADDRESS_BDF_BYTES  24 /* "0000:3b:00.0" and room */
+#define ADDRESS_UUID_BYTES 37
 #define ADDRESS_PATH_BYTES 64
 
 struct address {
 	char bdf[ADDRESS_BDF_BYTES];   /* normalised with its domain; "" when unknown (a passed fd without a path) */
-	char path[ADDRESS_PATH_BYTES]; /* /dev/vfio/devices/vfioN; "" when unknown */
+	char uuid[ADDRESS_UUID_BYTES]; /* of a mediated device, which has no BDF; else "" */
+	char path[ADDRESS_PATH_BYTES]; /* /dev/vfio/devices/vfioN; "" when unknown, or when the kernel makes none */
+	int group;                     /* IOMMU group; -1: not known, or none */
 	const char *name;              /* what to call the device in messages: points into this struct */
 	char fallback_name[ADDRESS_PATH_BYTES];
 };
@@ -20,10 +23,16 @@ struct address {
 /** Parses "[dddd:]bb:dd.f". @return false when the text is no BDF */
 bool address_parse_bdf(const char *text, char bdf[ADDRESS_BDF_BYTES]);
 
-/** Finds a device by BDF or by the path of its node. Refuses one that no VFIO driver holds, with the command that binds it. */
+/**
+ * Finds a device by BDF, by the UUID of a mediated device, or by the path of its character device. Refuses one that no VFIO driver
+ * holds, with the command that binds it.
+ */
 int address_find(const char *text, struct address *out, struct tenon_error *err);
 
 /** Finds what an open fd is. Never fails: an unknown origin leaves bdf and path empty. */
 void address_of_fd(int fd, struct address *out);
+
+/** What VFIO calls the device within its group: the BDF or the UUID; "" when unknown. */
+const char *address_of_device(const struct address *address);
 
 #endif

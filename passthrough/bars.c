@@ -214,11 +214,37 @@ static bool same_place(const struct tenon_bar_placement *a, const struct tenon_b
 	return a->enabled == b->enabled && (!a->enabled || a->address == b->address);
 }
 
+/* Other devices reach what the guest reaches, at the same address. Not all of a guest's addresses are DMA addresses. */
+static void map_for_peers(struct tenon_device *device, struct bar *bar, unsigned area)
+{
+	struct tenon_error error;
+	if (!device->info.peer_to_peer || bar->peer_gpa[area])
+		return;
+	if (space_map_bar(device->space, bar->area_gpa[area], bar->region.areas[area].size_bytes,
+			  (uint8_t *)bar->hva + bar->region.areas[area].offset, &error) < 0)
+		device_log(device, TENON_LOG_WARNING, "%s: BAR %u is out of reach of other devices' DMA: %s",
+			   device->address.name, bar->placed.bar, error.message);
+	else
+		bar->peer_gpa[area] = bar->area_gpa[area];
+}
+
+static void unmap_for_peers(struct tenon_device *device, struct bar *bar, unsigned area)
+{
+	struct tenon_error error;
+	if (!bar->peer_gpa[area])
+		return;
+	if (space_unmap_bar(device->space, bar->peer_gpa[area], bar->region.areas[area].size_bytes, &error) < 0)
+		device_log_error(device, &error);
+	else
+		bar->peer_gpa[area] = 0;
+}
+
 /* What the VMM cannot withdraw stays where it is, and is tried again the next time. */
 static void unmap_from_guest(struct tenon_device *device, struct bar *bar)
 {
 	for (unsigned i = 0; i < bar->region.area_count; i++) {
 		struct tenon_error error;
+		unmap_for_peers(device, bar, i);
 		if (!bar->area_gpa[i])
 			continue;
 		if (device->ops->memory_unmap(device->host, bar->area_gpa[i], bar->region.areas[i].size_bytes, &error) <
@@ -246,6 +272,8 @@ static void map_into_guest(struct tenon_device *device, struct bar *bar)
 				   error.message);
 		else
 			bar->area_gpa[i] = bar->placed.address + area->offset;
+		if (bar->area_gpa[i])
+			map_for_peers(device, bar, i);
 	}
 }
 

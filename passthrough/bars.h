@@ -21,6 +21,7 @@ struct bar {
 	uint64_t reserved_bytes;
 	struct tenon_bar_placement placed;      /* as the VMM was last told */
 	uint64_t area_gpa[TRANSPORT_AREAS_MAX]; /* where the guest sees each area right now; 0: nowhere */
+	uint64_t peer_gpa[TRANSPORT_AREAS_MAX]; /* where other devices reach each area right now; 0: nowhere */
 };
 
 struct bars {

@@ -5,7 +5,6 @@
  */
 #include <endian.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
 #include <stdarg.h>
@@ -13,12 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "binding.h"
 #include "device.h"
-#include "group.h"
-#include "kernel.h"
 #include "sized.h"
 #include "space.h"
-#include "vfio_file.h"
 
 #define GUEST_MESSAGES_MAX 64
 
@@ -63,18 +60,29 @@ void device_hardware_config_write(struct tenon_device *device, unsigned offset, 
 			   device->address.name, offset, strerror(-code));
 }
 
-static int check_options(const struct tenon_device_options *options, struct tenon_device **out, struct tenon_error *err)
+/* The options and operations as this library knows them, whatever version of it the caller was built for. */
+struct known {
+	struct tenon_device_options options;
+	struct tenon_host_ops ops;
+};
+
+static int check_options(const struct tenon_device_options *options, struct tenon_device **out, struct known *known,
+			 struct tenon_error *err)
 {
-	if (!out || !options || !sized_usable(options, sizeof(*options)))
+	if (!out || !options ||
+	    !sized_copy(&known->options, options, sizeof(known->options), offsetof(struct tenon_device_options, reset)))
 		return tenon_fail(err, -EINVAL,
 				  "device: bad options; set .size = sizeof(struct tenon_device_options), and nothing "
 				  "that this library does not know");
+	options = &known->options;
 	if (!options->address && options->cdev <= 0)
 		return tenon_fail(err, -EINVAL, "device: neither an address nor an open file; set .address or .cdev");
 	const struct tenon_host_ops *ops = options->ops;
-	if (!options->space || !ops || !sized_usable(ops, sizeof(*ops)))
+	if (!options->space || !ops ||
+	    !sized_copy(&known->ops, ops, sizeof(known->ops), offsetof(struct tenon_host_ops, intx_level)))
 		return tenon_fail(err, -EINVAL,
 				  "device: .space and .ops (with its size) are required; see <tenon/host.h>");
+	ops = &known->ops;
 	if (!ops->bar_placed || !ops->route_set || !ops->route_commit || !ops->route_free || !ops->irqfd_attach ||
 	    !ops->irqfd_detach || !ops->memory_map != !ops->memory_unmap || !ops->file_add != !ops->file_remove ||
 	    !ops->intx_attach != !ops->intx_detach)
@@ -84,63 +92,13 @@ static int check_options(const struct tenon_device_options *options, struct teno
 	return 0;
 }
 
-static int find_and_open(struct tenon_device *device, const struct tenon_device_options *options,
-			 struct tenon_error *err)
-{
-	struct address *address = &device->address;
-	if (options->cdev > 0) {
-		address_of_fd(options->cdev, address);
-		device->cdev = kernel_dup(options->cdev);
-		if (device->cdev < 0)
-			return tenon_fail(err, device->cdev,
-					  "%s: cannot duplicate the file descriptor: %s; pass an open VFIO device",
-					  address->name, strerror(-device->cdev));
-		return 0;
-	}
-	int code = address_find(options->address, address, err);
-	if (code == 0 && address->bdf[0])
-		code = group_check(address->bdf, err);
-	if (code < 0)
-		return code;
-	device->cdev = kernel_open(address->path, O_RDWR);
-	if (device->cdev == -ENOENT)
-		return tenon_fail(
-			err, -ENOENT,
-			"%s: %s does not exist; give the path that ls /dev/vfio/devices shows, or mount devtmpfs",
-			address->name, address->path);
-	if (device->cdev < 0)
-		return tenon_fail(err, device->cdev, "%s: cannot open %s: %s; %s", address->name, address->path,
-				  strerror(-device->cdev),
-				  device->cdev == -EACCES || device->cdev == -EPERM
-					  ? "give this user read-write access to it"
-					  : "end what uses it (fuser -v shows that)");
-	return 0;
-}
-
-/* KVM first: the device captures its VM when it is bound. Documentation/virt/kvm/devices/vfio.rst. */
-static int bind_device(struct tenon_device *device, struct tenon_error *err)
-{
-	if (device->ops->file_add) {
-		int code = device->ops->file_add(device->host, device->cdev, err);
-		if (code < 0) {
-			tenon_fail_wrap(err, "%s", device->address.name);
-			return code;
-		}
-		device->file_added = true;
-	}
-	int code = space_join_iommufd(device->space, device->cdev, device->address.name, &device->member, err);
-	if (code < 0)
-		return code;
-	return vfio_file_create(device->cdev, device->address.name, &device->transport, err);
-}
-
 static void describe(struct tenon_device *device)
 {
 	struct tenon_device_info *info = &device->info;
 	const struct config *config = &device->config;
 	snprintf(info->address, sizeof(info->address), "%s", device->address.name);
 	snprintf(info->path, sizeof(info->path), "%s", device->address.path);
-	info->iommu_group = device->address.bdf[0] ? group_of(device->address.bdf) : -1;
+	info->iommu_group = device->address.group;
 	info->vendor_id = config_value16(config, PCI_VENDOR_ID);
 	info->device_id = config_value16(config, PCI_DEVICE_ID);
 	info->subsystem_vendor_id = config_value16(config, PCI_SUBSYSTEM_VENDOR_ID);
@@ -167,27 +125,28 @@ static int build(struct tenon_device *device, bool multifunction, struct tenon_e
 
 int tenon_device_open(const struct tenon_device_options *options, struct tenon_device **out, struct tenon_error *err)
 {
-	int code = check_options(options, out, err);
+	struct known known;
+	int code = check_options(options, out, &known, err);
 	if (code < 0)
 		return code;
+	options = &known.options;
 	struct tenon_device *device = calloc(1, sizeof(*device));
 	if (!device)
 		return tenon_fail(err, -ENOMEM, "device: out of memory; free some memory");
 	pthread_mutex_init(&device->lock, NULL);
-	device->cdev = -1;
+	device->fd = -1;
 	device->events = (struct events){.error_fd = -1, .request_fd = -1, .poll_fd = -1};
 	device->interrupts.intx_trigger = device->interrupts.intx_unmask = -1;
 	device->interrupts.intx_policy = options->intx;
 	device->space = options->space;
 	device->member = (struct space_member){.device = device, .group = -1, .group_fd = -1};
-	device->ops = options->ops;
+	device->known_ops = known.ops;
+	device->ops = &device->known_ops;
 	device->host = options->host;
 	device->slot = options->slot;
 
 	/* Binding resets the device (vfio_pci_core_enable): another reset here would only cost its 100 ms twice. */
-	code = find_and_open(device, options, err);
-	if (code == 0)
-		code = bind_device(device, err);
+	code = binding_open(device, options, err);
 	if (code == 0)
 		code = build(device, options->multifunction, err);
 	if (code < 0) {
@@ -228,13 +187,7 @@ void tenon_device_close(struct tenon_device *device)
 	interrupts_finish(device);
 	events_finish(device);
 	bars_finish(device);
-	/* The file goes from KVM before its last reference is closed, else KVM would keep the device alive. */
-	if (device->file_added)
-		device->ops->file_remove(device->host, device->cdev);
-	if (device->transport)
-		device->transport->ops->close(device->transport);
-	else if (device->cdev >= 0)
-		kernel_close(device->cdev);
+	binding_close(device);
 	pthread_mutex_destroy(&device->lock);
 	free(device);
 }

@@ -4,7 +4,6 @@
  * blocks it. Source: Linux Documentation/driver-api/vfio.rst, "Groups, Devices, and IOMMUs".
  */
 #include <errno.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,61 +11,75 @@
 #include "group.h"
 #include "kernel.h"
 
-int group_of(const char *bdf)
+int group_of(const char *folder)
 {
 	char path[128], name[32];
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group", bdf);
+	snprintf(path, sizeof(path), "%.100s/iommu_group", folder);
 	if (kernel_link_name(path, name, sizeof(name)) < 0)
 		return -1;
 	return atoi(name);
 }
 
+bool group_driver_is_vfio(const char *driver)
+{
+	return strstr(driver, "vfio");
+}
+
 /* Drivers that do no DMA of their own: VFIO's, the stub, and port drivers of bridges (the kernel lets those stay). */
 static bool is_harmless(const char *driver)
 {
-	return strncmp(driver, "vfio", 4) == 0 || strcmp(driver, "pci-stub") == 0 || strcmp(driver, "pcieport") == 0;
+	return group_driver_is_vfio(driver) || strcmp(driver, "pci-stub") == 0 || strcmp(driver, "pcieport") == 0;
 }
 
-struct blockers {
-	char list[256];
-	char first[32];
-	unsigned count;
+/* Lists that end with "[...]" when they would grow too long for a message. */
+struct members {
+	char all[176];      /* each with its driver */
+	char blocking[112]; /* addresses only: the arguments of the command */
 };
 
-static int check_member(void *context, const char *bdf)
+static void append(char *list, size_t capacity, const char *separator, const char *text)
 {
-	struct blockers *blockers = context;
-	char path[320], driver[64];
+	static const char more[] = "[...]";
+	size_t used = strlen(list);
+	if (used >= strlen(more) && strcmp(list + used - strlen(more), more) == 0)
+		return;
+	bool fits = used + 2 * strlen(separator) + strlen(text) + sizeof(more) <= capacity;
+	snprintf(list + used, capacity - used, "%s%s", used ? separator : "", fits ? text : more);
+}
+
+static int add_member(void *context, const char *bdf)
+{
+	struct members *members = context;
+	char path[320], driver[64] = "", text[128];
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%.63s/driver", bdf);
-	if (kernel_link_name(path, driver, sizeof(driver)) < 0 || is_harmless(driver))
-		return 0;
-	size_t used = strlen(blockers->list);
-	snprintf(blockers->list + used, sizeof(blockers->list) - used, "%s%.31s (driver %s)", used ? ", " : "", bdf,
-		 driver);
-	if (blockers->count++ == 0)
-		snprintf(blockers->first, sizeof(blockers->first), "%.31s", bdf);
+	bool blocks = kernel_link_name(path, driver, sizeof(driver)) == 0 && !is_harmless(driver);
+	snprintf(text, sizeof(text), "%.31s (%s)", bdf, driver[0] ? driver : "no driver");
+	append(members->all, sizeof(members->all), ", ", text);
+	snprintf(text, sizeof(text), "%.31s", bdf);
+	if (blocks)
+		append(members->blocking, sizeof(members->blocking), " ", text);
 	return 0;
 }
 
-int group_check(const char *bdf, struct tenon_error *err)
+int group_check(const char *bdf, int group, struct tenon_error *err)
 {
-	int group = group_of(bdf);
 	if (group < 0)
 		return tenon_fail(err, -ENODEV,
 				  "%s: has no IOMMU group, so its DMA cannot be confined; turn the IOMMU on in the "
 				  "firmware and boot the host with intel_iommu=on",
 				  bdf);
 	char path[64];
-	struct blockers blockers = {0};
+	struct members members = {0};
 	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%d/devices", group);
-	int code = kernel_list(path, check_member, &blockers);
+	int code = kernel_list(path, add_member, &members);
 	if (code < 0)
 		return tenon_fail(err, code, "%s: cannot read the members of IOMMU group %d in %s: %s; mount sysfs",
 				  bdf, group, path, strerror(-code));
-	if (blockers.count)
-		return tenon_fail(err, -EBUSY,
-				  "%s: shares IOMMU group %d with %s, which the host still uses; a group is given as a "
-				  "whole: driverctl set-override %s vfio-pci",
-				  bdf, group, blockers.list, blockers.first);
+	if (members.blocking[0])
+		return tenon_fail(
+			err, -EBUSY,
+			"%s: its IOMMU group %d is given as a whole, and the host uses %s; members: %s; if the "
+			"host can spare them: tenon bind %s",
+			bdf, group, members.blocking, members.all, members.blocking);
 	return 0;
 }

@@ -3,16 +3,23 @@
 #ifndef GROUP_H
 #define GROUP_H
 
+#include <stdbool.h>
+
 #include <tenon/error.h>
 
-/** The IOMMU group's number, or -1 when the device has none (no IOMMU, or it is off). */
-int group_of(const char *bdf);
+/** The number of the IOMMU group of the device in a folder of sysfs, or -1 when it has none (no IOMMU, or it is off). */
+int group_of(const char *folder);
+
+/** Whether a driver is one of VFIO's, by its name: vfio-pci, mlx5_vfio_pci, ... */
+bool group_driver_is_vfio(const char *driver);
 
 /**
  * Checks that no member of the device's group is held by a host driver that may do DMA.
  *
- * @return 0; -ENODEV without a group; -EBUSY with a message that names the group, each member that blocks, its driver, and the command
+ * @param group  -1: none
+ * @return 0; -ENODEV without a group; -EBUSY with a message that names the group, its members with their drivers, which of them
+ *         block, and the command
  */
-int group_check(const char *bdf, struct tenon_error *err);
+int group_check(const char *bdf, int group, struct tenon_error *err);
 
 #endif

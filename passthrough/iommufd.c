@@ -11,6 +11,7 @@
 #include "iommufd.h"
 #include "kernel.h"
 #include "uapi.h"
+#include "vf_token.h"
 
 #define IOMMUFD_PATH "/dev/iommu"
 
@@ -87,6 +88,31 @@ static int allowed(struct space_backend *backend, struct tenon_iova_range *range
 	return (int)request.num_iovas;
 }
 
+static int select_compat(const struct iommufd *self, uint16_t op, uint32_t *ioas)
+{
+	struct iommu_vfio_ioas request = {.size = sizeof(request), .ioas_id = *ioas, .op = op};
+	int code = kernel_ioctl(self->fd, IOMMU_VFIO_IOAS, &request);
+	*ioas = request.ioas_id;
+	return code;
+}
+
+/*
+ * An iommufd answers the container's question too, with or without CONFIG_IOMMUFD_VFIO_CONTAINER, for the one IOAS that was made
+ * its compatibility IOAS (drivers/iommu/iommufd/vfio_compat.c). An iommufd that we borrow gets back what it had there.
+ */
+static int coherent(struct space_backend *backend)
+{
+	struct iommufd *self = iommufd(backend);
+	uint32_t before = 0, ioas = self->ioas;
+	bool had_one = !self->own_fd && select_compat(self, IOMMU_VFIO_IOAS_GET, &before) == 0;
+	int code = select_compat(self, IOMMU_VFIO_IOAS_SET, &ioas);
+	if (code < 0)
+		return code;
+	code = kernel_ioctl(self->fd, VFIO_CHECK_EXTENSION, (void *)(uintptr_t)VFIO_DMA_CC_IOMMU);
+	select_compat(self, had_one ? IOMMU_VFIO_IOAS_SET : IOMMU_VFIO_IOAS_CLEAR, &before);
+	return code;
+}
+
 static void destroy(struct space_backend *backend)
 {
 	struct iommufd *self = iommufd(backend);
@@ -101,13 +127,19 @@ static const struct space_backend_ops iommufd_ops = {
 	.map = map,
 	.unmap = unmap,
 	.allowed = allowed,
+	.coherent = coherent,
 	.destroy = destroy,
 };
+
+bool iommufd_is_missing(int code)
+{
+	return code == -ENOENT || code == -ENODEV || code == -ENXIO;
+}
 
 static int open_iommufd(struct tenon_error *err)
 {
 	int fd = kernel_open(IOMMUFD_PATH, O_RDWR);
-	if (fd == -ENOENT)
+	if (iommufd_is_missing(fd))
 		return tenon_fail(
 			err, fd,
 			"%s: missing; the kernel needs CONFIG_IOMMUFD (modprobe iommufd loads it where it is a module)",
@@ -147,32 +179,68 @@ int iommufd_create(int fd, struct space_backend **out, struct tenon_error *err)
 	return 0;
 }
 
-int iommufd_attach(struct space_backend *backend, int cdev, const char *name, uint32_t *device_id,
-		   struct tenon_error *err)
+/* @return 0, or 1 when the kernel knows no tokens here and bound the device without */
+static int bind_cdev(const struct iommufd *self, int cdev, const struct vf_token *token, uint32_t *device_id)
 {
-	struct iommufd *self = iommufd(backend);
-	struct vfio_device_bind_iommufd bind = {.argsz = sizeof(bind), .iommufd = self->fd};
-	int code = kernel_ioctl(cdev, VFIO_DEVICE_BIND_IOMMUFD, &bind);
-	/* EINVAL is also what the kernel says of a device whose DMA its IOMMU cannot keep coherent with the caches. */
-	if (code == -EINVAL || code == -EBUSY)
-		return tenon_fail(
-			err, -EBUSY,
-			"%s: cannot bind: %s; end the process that uses it (fuser -v /dev/vfio/devices/* shows it)",
-			name,
-			code == -EINVAL ? "already open, in another process or twice in this one"
-					: "another process owns its IOMMU group");
-	if (code == -EPERM)
+	struct bind_iommufd_with_token request = {
+		.argsz = token ? sizeof(request) : sizeof(struct vfio_device_bind_iommufd),
+		.flags = token ? VFIO_DEVICE_BIND_FLAG_TOKEN : 0,
+		.iommufd = self->fd,
+		.token_uuid_ptr = token ? (uintptr_t)token->uuid : 0,
+	};
+	int code = kernel_ioctl(cdev, VFIO_DEVICE_BIND_IOMMUFD, &request);
+	bool unchecked = code == -EINVAL && token;
+	if (unchecked) {
+		request.argsz = sizeof(struct vfio_device_bind_iommufd);
+		request.flags = 0;
+		code = kernel_ioctl(cdev, VFIO_DEVICE_BIND_IOMMUFD, &request);
+	}
+	*device_id = request.out_devid;
+	return code < 0 ? code : unchecked;
+}
+
+static int refuse_bind(int code, const struct vf_token *token, const char *name, struct tenon_error *err)
+{
+	switch (code) {
+	case -EINVAL: /* also what the kernel says of a device whose DMA its IOMMU cannot keep coherent with the caches */
+		return tenon_fail(err, -EBUSY,
+				  "%s: cannot bind: already open, in another process or twice in this one; end the "
+				  "process that uses it (fuser -v /dev/vfio/devices/* shows it)",
+				  name);
+	case -EBUSY:
+		return tenon_fail(err, code,
+				  "%s: cannot bind: another process owns its IOMMU group; end the process that uses it "
+				  "(fuser -v /dev/vfio/* /dev/vfio/devices/* shows it)",
+				  name);
+	case -EPERM:
 		return tenon_fail(err, code,
 				  "%s: cannot bind: the host cannot isolate its interrupts; turn interrupt remapping "
 				  "on in the firmware",
 				  name);
-	if (code < 0)
+	case -EACCES:
+		return tenon_fail(
+			err, code,
+			token ? "%s: the VF token is not the one that is in use; give that of whoever uses its "
+				"PF or VFs"
+			      : "%s: needs a VF token, as its PF (or, of a PF, one of its VFs) is used through "
+				"VFIO; give theirs as vf-token=UUID",
+			name);
+	default:
 		return tenon_fail(err, code, "%s: cannot bind to %s: %s; see the host's kernel log", name, IOMMUFD_PATH,
 				  strerror(-code));
+	}
+}
 
-	*device_id = bind.out_devid;
+int iommufd_attach(struct space_backend *backend, int cdev, const struct vf_token *token, const char *name,
+		   uint32_t *device_id, struct tenon_error *err)
+{
+	struct iommufd *self = iommufd(backend);
+	int unchecked = bind_cdev(self, cdev, token, device_id);
+	if (unchecked < 0)
+		return refuse_bind(unchecked, token, name, err);
+
 	struct vfio_device_attach_iommufd_pt attach = {.argsz = sizeof(attach), .pt_id = self->ioas};
-	code = kernel_ioctl(cdev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
+	int code = kernel_ioctl(cdev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
 	if (code == -EADDRINUSE)
 		return tenon_fail(err, code,
 				  "%s: cannot join the VM: the host reserves DMA addresses for it inside guest memory; "
@@ -183,5 +251,11 @@ int iommufd_attach(struct space_backend *backend, int cdev, const char *name, ui
 				  "%s: cannot attach to the VM's address space: %s; is interrupt remapping on? see the "
 				  "host's kernel log",
 				  name, strerror(-code));
-	return 0;
+	return unchecked;
+}
+
+void iommufd_detach(int cdev)
+{
+	struct vfio_device_detach_iommufd_pt request = {.argsz = sizeof(request)};
+	kernel_ioctl(cdev, VFIO_DEVICE_DETACH_IOMMUFD_PT, &request);
 }

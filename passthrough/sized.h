@@ -6,10 +6,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#define SIZED_BYTES_MAX 4096u
+
 /**
- * True when a caller's struct, whose first field says how large it is, can be used as one of `known` bytes: not smaller (this
- * is the first version, so nobody has a smaller one), and zero in all that we do not know.
+ * Copies a caller's struct, whose first field says how large it is, into one of `known` bytes. An older caller's is shorter: what
+ * it lacks is zero. A newer caller's is longer, and usable as long as all that we do not know is zero.
+ *
+ * @param first  bytes that the first version of the struct had: nobody has a smaller one
+ * @return false when it cannot be used; `out` is then untouched
  */
-bool sized_usable(const void *options, size_t known);
+bool sized_copy(void *out, const void *options, size_t known, size_t first);
 
 #endif

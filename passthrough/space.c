@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * tenon_space: the list of guest memory, and its fan-out to every backend in use. Backends come into being with the first
- * device that needs them. Partial failure rolls back.
+ * tenon_space: the list of guest memory, and the backend that it is mapped in. The backend comes with the first device, which
+ * decides its kind, and goes with the last. Partial failure rolls back.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "container.h"
 #include "iommufd.h"
 #include "kernel.h"
 #include "sized.h"
@@ -17,8 +19,11 @@
 #define ALLOWED_MAX 64
 
 struct tenon_space {
-	int borrowed_iommufd;
-	struct space_backend *iommufd; /* NULL until a device needs it */
+	int borrowed_iommufd, borrowed_container;
+	enum tenon_interface wanted;
+	enum tenon_interface interface; /* what the first device decided; TENON_INTERFACE_AUTO without devices */
+	struct space_backend *backend;  /* NULL without devices */
+	unsigned joined;
 	struct tenon_space_region regions[REGIONS_MAX];
 	unsigned region_count;
 	bool mapped; /* the regions are in the backend */
@@ -27,28 +32,53 @@ struct tenon_space {
 
 int tenon_space_create(const struct tenon_space_options *options, struct tenon_space **out, struct tenon_error *err)
 {
-	if (!out || (options && !sized_usable(options, sizeof(*options))))
+	struct tenon_space_options known = {0};
+	if (!out ||
+	    (options && !sized_copy(&known, options, sizeof(known), offsetof(struct tenon_space_options, container))))
 		return tenon_fail(err, -EINVAL,
 				  "space: bad options; set .size = sizeof(struct tenon_space_options), and nothing "
 				  "that this library does not know");
+	if (known.reserved || (unsigned)known.interface > TENON_INTERFACE_CONTAINER ||
+	    (known.iommufd > 0 && known.container > 0) ||
+	    (known.iommufd > 0 && known.interface == TENON_INTERFACE_CONTAINER) ||
+	    (known.container > 0 && known.interface == TENON_INTERFACE_IOMMUFD))
+		return tenon_fail(err, -EINVAL,
+				  "space: options that exclude each other; pass an iommufd or a container, and the "
+				  "interface that goes with it or TENON_INTERFACE_AUTO");
 	struct tenon_space *space = calloc(1, sizeof(*space));
 	if (!space)
 		return tenon_fail(err, -ENOMEM, "space: out of memory; free some memory");
-	space->borrowed_iommufd = options ? options->iommufd : 0;
+	space->borrowed_iommufd = known.iommufd;
+	space->borrowed_container = known.container;
+	space->wanted = known.iommufd > 0     ? TENON_INTERFACE_IOMMUFD
+			: known.container > 0 ? TENON_INTERFACE_CONTAINER
+					      : known.interface;
 	*out = space;
 	return 0;
+}
+
+static void unmap_all(struct tenon_space *space)
+{
+	for (unsigned i = 0; space->mapped && i < space->region_count; i++)
+		space->backend->ops->unmap(space->backend, space->regions[i].gpa, space->regions[i].size_bytes, NULL);
+	space->mapped = false;
+}
+
+static void close_backend(struct tenon_space *space)
+{
+	if (!space->backend)
+		return;
+	unmap_all(space);
+	space->backend->ops->destroy(space->backend);
+	space->backend = NULL;
+	space->interface = TENON_INTERFACE_AUTO;
 }
 
 void tenon_space_destroy(struct tenon_space *space)
 {
 	if (!space)
 		return;
-	if (space->iommufd) {
-		for (unsigned i = 0; space->mapped && i < space->region_count; i++)
-			space->iommufd->ops->unmap(space->iommufd, space->regions[i].gpa, space->regions[i].size_bytes,
-						   NULL);
-		space->iommufd->ops->destroy(space->iommufd);
-	}
+	close_backend(space);
 	free(space);
 }
 
@@ -57,13 +87,15 @@ static bool overlaps(const struct tenon_space_region *a, const struct tenon_spac
 	return a->gpa <= b->gpa + (b->size_bytes - 1) && b->gpa <= a->gpa + (a->size_bytes - 1);
 }
 
+/* @param known  gets the caller's region as this library knows it */
 static int check_region(const struct tenon_space *space, const struct tenon_space_region *region,
-			struct tenon_error *err)
+			struct tenon_space_region *known, struct tenon_error *err)
 {
-	if (!region || !sized_usable(region, sizeof(*region)))
+	if (!region || !sized_copy(known, region, sizeof(*known), sizeof(*known)))
 		return tenon_fail(err, -EINVAL,
 				  "space: bad region; set .size = sizeof(struct tenon_space_region), and nothing that "
 				  "this library does not know");
+	region = known;
 	uint64_t bits = region->gpa | region->size_bytes | (uintptr_t)region->hva;
 	if (bits % PAGE_BYTES || region->size_bytes == 0 || !region->hva ||
 	    region->gpa + region->size_bytes - 1 < region->gpa)
@@ -141,14 +173,29 @@ static int check_memlock(const struct tenon_space *space, uint64_t more_bytes, s
 			  (unsigned long long)(total >> 10));
 }
 
-/* Against those before it, which are known to be sound. */
-static int check_against(const struct tenon_space_region *regions, size_t index, struct tenon_error *err)
+/* Before anything is pinned, which takes long. */
+static int check_room(struct tenon_space *space, size_t mappings, struct tenon_error *err)
 {
-	for (size_t i = 0; i < index; i++) {
-		if (overlaps(&regions[i], &regions[index]))
+	int room = space->backend->ops->room ? space->backend->ops->room(space->backend, err) : INT_MAX;
+	if (room < 0)
+		return room;
+	if (mappings <= (size_t)room)
+		return 0;
+	return tenon_fail(err, -ENOSPC,
+			  "guest memory: the container takes %d more mappings, %zu are needed; raise "
+			  "vfio_iommu_type1.dma_entry_limit",
+			  room, mappings);
+}
+
+/* Against those before it, which are known to be sound. */
+static int check_against(const struct tenon_space_region *regions, size_t count,
+			 const struct tenon_space_region *region, struct tenon_error *err)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (overlaps(&regions[i], region))
 			return tenon_fail(err, -EEXIST,
 					  "guest memory at 0x%llx: overlaps that at 0x%llx; lay it out without overlap",
-					  (unsigned long long)regions[index].gpa, (unsigned long long)regions[i].gpa);
+					  (unsigned long long)region->gpa, (unsigned long long)regions[i].gpa);
 	}
 	return 0;
 }
@@ -156,45 +203,52 @@ static int check_against(const struct tenon_space_region *regions, size_t index,
 int tenon_space_check(struct tenon_space *space, const struct tenon_space_region *regions, size_t count,
 		      struct tenon_error *err)
 {
+	struct tenon_space_region known[REGIONS_MAX];
 	uint64_t more_bytes = 0;
 	if (count > REGIONS_MAX - space->region_count)
 		return tenon_fail(err, -ENOSPC, "guest memory: more than %d regions; join neighbouring ones",
 				  REGIONS_MAX);
 	for (size_t i = 0; i < count; i++) {
-		int code = check_region(space, &regions[i], err);
+		/* The caller's structs may be larger than ours. */
+		const void *region = (const uint8_t *)regions + i * regions->size;
+		int code = check_region(space, region, &known[i], err);
 		if (code == 0)
-			code = check_against(regions, i, err);
-		if (code == 0 && space->iommufd)
-			code = check_allowed(space->iommufd, &regions[i], err);
+			code = check_against(known, i, &known[i], err);
+		if (code == 0 && space->backend)
+			code = check_allowed(space->backend, &known[i], err);
 		if (code < 0)
 			return code;
-		more_bytes += regions[i].size_bytes;
+		more_bytes += known[i].size_bytes;
 	}
-	return space->iommufd ? check_memlock(space, more_bytes, err) : 0;
+	if (!space->backend)
+		return 0;
+	int code = check_room(space, count, err);
+	return code < 0 ? code : check_memlock(space, more_bytes, err);
 }
 
 static int map_region(struct tenon_space *space, const struct tenon_space_region *region, struct tenon_error *err)
 {
-	int code = check_allowed(space->iommufd, region, err);
+	int code = check_allowed(space->backend, region, err);
 	if (code < 0)
 		return code;
-	return space->iommufd->ops->map(space->iommufd, region, err);
+	return space->backend->ops->map(space->backend, region, err);
 }
 
 int tenon_space_add(struct tenon_space *space, const struct tenon_space_region *region, struct tenon_error *err)
 {
-	int code = check_region(space, region, err);
+	struct tenon_space_region known;
+	int code = check_region(space, region, &known, err);
 	if (code < 0)
 		return code;
 	if (space->mapped) {
-		code = check_memlock(space, region->size_bytes, err);
+		code = check_memlock(space, known.size_bytes, err);
 		if (code < 0)
 			return code;
-		code = map_region(space, region, err);
+		code = map_region(space, &known, err);
 		if (code < 0)
 			return code;
 	}
-	space->regions[space->region_count++] = *region;
+	space->regions[space->region_count++] = known;
 	return 0;
 }
 
@@ -203,7 +257,7 @@ int tenon_space_remove(struct tenon_space *space, uint64_t gpa, uint64_t size_by
 	for (unsigned i = 0; i < space->region_count; i++) {
 		if (space->regions[i].gpa != gpa || space->regions[i].size_bytes != size_bytes)
 			continue;
-		int code = space->mapped ? space->iommufd->ops->unmap(space->iommufd, gpa, size_bytes, err) : 0;
+		int code = space->mapped ? space->backend->ops->unmap(space->backend, gpa, size_bytes, err) : 0;
 		if (code < 0)
 			return code;
 		space->regions[i] = space->regions[--space->region_count];
@@ -217,8 +271,8 @@ int tenon_space_remove(struct tenon_space *space, uint64_t gpa, uint64_t size_by
 int tenon_space_allowed(struct tenon_space *space, struct tenon_iova_range *ranges, size_t capacity,
 			struct tenon_error *err)
 {
-	if (space->iommufd)
-		return space->iommufd->ops->allowed(space->iommufd, ranges, capacity, err);
+	if (space->backend)
+		return space->backend->ops->allowed(space->backend, ranges, capacity, err);
 	if (capacity > 0)
 		ranges[0] = (struct tenon_iova_range){.first = 0, .last = UINT64_MAX};
 	return 1;
@@ -227,18 +281,23 @@ int tenon_space_allowed(struct tenon_space *space, struct tenon_iova_range *rang
 /* RAM that was added before the first device came. */
 static int map_all(struct tenon_space *space, struct tenon_error *err)
 {
-	int limited = check_memlock(space, 0, err);
-	if (limited < 0)
-		return limited;
+	if (space->mapped)
+		return 0;
+	int code = check_memlock(space, 0, err);
+	if (code == 0)
+		code = check_room(space, space->region_count, err);
+	if (code < 0)
+		return code;
 	for (unsigned i = 0; i < space->region_count; i++) {
-		int code = map_region(space, &space->regions[i], err);
+		code = map_region(space, &space->regions[i], err);
 		if (code < 0) {
 			while (i-- > 0)
-				space->iommufd->ops->unmap(space->iommufd, space->regions[i].gpa,
+				space->backend->ops->unmap(space->backend, space->regions[i].gpa,
 							   space->regions[i].size_bytes, NULL);
 			return code;
 		}
 	}
+	space->mapped = true;
 	return 0;
 }
 
@@ -268,23 +327,126 @@ void space_delist(struct tenon_space *space, struct space_member *member)
 
 enum tenon_interface tenon_space_interface(const struct tenon_space *space)
 {
-	return space->iommufd ? TENON_INTERFACE_IOMMUFD : TENON_INTERFACE_AUTO;
+	return space->interface;
 }
 
-int space_join_iommufd(struct tenon_space *space, int cdev, const char *name, struct space_member *member,
-		       struct tenon_error *err)
+static int open_backend(struct tenon_space *space, enum tenon_interface interface, struct tenon_error *err)
 {
-	if (!space->iommufd) {
-		int code = iommufd_create(space->borrowed_iommufd, &space->iommufd, err);
-		if (code < 0)
-			return code;
-	}
-	/* Attach before mapping: the device's reserved addresses are known only then. */
-	int code = iommufd_attach(space->iommufd, cdev, name, &member->device_id, err);
-	if (code == 0 && !space->mapped)
-		code = map_all(space, err);
-	/* On failure the empty IOAS stays with the space: the device, which the caller closes, may still be attached to it. */
+	int code = interface == TENON_INTERFACE_IOMMUFD
+			   ? iommufd_create(space->borrowed_iommufd, &space->backend, err)
+			   : container_create(space->borrowed_container, &space->backend, err);
 	if (code == 0)
-		space->mapped = true;
+		space->interface = interface;
 	return code;
+}
+
+int space_choose(struct tenon_space *space, bool cdev, bool group, const char *name, struct tenon_error *err)
+{
+	enum tenon_interface interface = space->backend ? space->interface : space->wanted;
+	if (interface == TENON_INTERFACE_IOMMUFD && !cdev)
+		return tenon_fail(err, -ENODEV,
+				  "%s: cannot be used through iommufd%s: it has no character device (the kernel lacks "
+				  "CONFIG_VFIO_DEVICE_CDEV); %s",
+				  name, space->backend ? ", as the VM's other devices are" : "",
+				  space->backend ? "use the container interface for all"
+						 : "use the container interface");
+	if (interface == TENON_INTERFACE_CONTAINER && !group)
+		return tenon_fail(err, -ENODEV,
+				  "%s: cannot be used through a container%s: it is not known by its address and IOMMU "
+				  "group; %s",
+				  name, space->backend ? ", as the VM's other devices are" : "",
+				  "give its address, or use iommufd for all");
+	if (space->backend)
+		return (int)interface;
+
+	int code = -ENOENT;
+	if (interface != TENON_INTERFACE_CONTAINER && cdev)
+		code = open_backend(space, TENON_INTERFACE_IOMMUFD, err);
+	/* No iommufd in this kernel, or no character devices. */
+	bool no_iommufd = iommufd_is_missing(code);
+	if (interface != TENON_INTERFACE_IOMMUFD && group && no_iommufd)
+		code = open_backend(space, TENON_INTERFACE_CONTAINER, err);
+	if (interface == TENON_INTERFACE_AUTO && cdev && group && no_iommufd && iommufd_is_missing(code))
+		code = tenon_fail(err, code,
+				  "%s: the kernel has neither /dev/iommu (CONFIG_IOMMUFD) nor /dev/vfio/vfio "
+				  "(CONFIG_VFIO_CONTAINER); modprobe loads them where they are modules: iommufd, vfio",
+				  name);
+	else if (!cdev && !group)
+		code = tenon_fail(err, -ENODEV,
+				  "%s: has neither a character device nor an IOMMU group; turn the IOMMU on in the "
+				  "firmware and boot the host with intel_iommu=on",
+				  name);
+	return code < 0 ? code : (int)space->interface;
+}
+
+/* Without devices a space is of no kind again: one that could not join decides nothing. */
+static int end_join(struct tenon_space *space, struct space_member *member, int code)
+{
+	if (code >= 0) {
+		member->joined = true;
+		space->joined++;
+	} else if (space->joined == 0) {
+		close_backend(space);
+	}
+	return code;
+}
+
+int space_join_iommufd(struct tenon_space *space, int cdev, const struct vf_token *token, const char *name,
+		       struct space_member *member, struct tenon_error *err)
+{
+	/* Attach before mapping: the device's reserved addresses are known only then. */
+	int unchecked = iommufd_attach(space->backend, cdev, token, name, &member->device_id, err);
+	int code = unchecked < 0 ? unchecked : map_all(space, err);
+	if (code < 0 && unchecked >= 0)
+		iommufd_detach(cdev);
+	return end_join(space, member, code < 0 ? code : unchecked);
+}
+
+int space_join_group(struct tenon_space *space, const char *name, struct space_member *member, struct tenon_error *err)
+{
+	int fd = container_join(space->backend, member->group, name, err);
+	int code = fd < 0 ? fd : map_all(space, err);
+	if (code < 0 && fd >= 0)
+		container_leave(space->backend, member->group);
+	if (code == 0)
+		member->group_fd = fd;
+	return end_join(space, member, code);
+}
+
+void space_leave(struct tenon_space *space, int fd, struct space_member *member)
+{
+	if (member->joined) {
+		space->joined--;
+		if (space->interface == TENON_INTERFACE_IOMMUFD)
+			iommufd_detach(fd);
+		/* Before the group leaves, which would unmap it too, but not as long as somebody else holds the group's file. */
+		if (space->joined == 0)
+			unmap_all(space);
+		if (space->interface == TENON_INTERFACE_CONTAINER)
+			container_leave(space->backend, member->group);
+	}
+	member->joined = false;
+	member->group_fd = -1;
+	if (space->joined == 0)
+		close_backend(space);
+}
+
+bool space_maps_bars(const struct tenon_space *space)
+{
+	return space->backend->ops->map_bar;
+}
+
+int space_map_bar(struct tenon_space *space, uint64_t gpa, uint64_t size_bytes, void *hva, struct tenon_error *err)
+{
+	return space->backend->ops->map_bar(space->backend, gpa, size_bytes, hva, err);
+}
+
+int space_unmap_bar(struct tenon_space *space, uint64_t gpa, uint64_t size_bytes, struct tenon_error *err)
+{
+	return space->backend->ops->unmap(space->backend, gpa, size_bytes, err);
+}
+
+int space_coherent(struct tenon_space *space)
+{
+	return space->backend->ops->coherent(space->backend);
 }

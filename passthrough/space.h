@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The space as devices see it: one table of operations per kind of address space, so that a container or a vfio-user
- * socket can stand beside iommufd. Each device joins through its own kind; the space fans regions out to all kinds in use.
+ * The space as devices see it: one table of operations per kind of address space, so that iommufd and the container (and later
+ * a vfio-user socket) stand beside each other. The first device decides which kind a space is; without devices it is none, and
+ * holds nothing of the kernel's.
  */
 #ifndef SPACE_H
 #define SPACE_H
@@ -16,6 +17,13 @@ struct space_backend_ops {
 	/* As tenon_space_allowed. */
 	int (*allowed)(struct space_backend *backend, struct tenon_iova_range *ranges, size_t capacity,
 		       struct tenon_error *err);
+	/* How many more mappings fit (INT_MAX: any number), or -errno. NULL: any number. */
+	int (*room)(struct space_backend *backend, struct tenon_error *err);
+	/* Maps a device's BAR, which is mapped at `hva`, so that the other devices reach it. NULL: this kind cannot. */
+	int (*map_bar)(struct space_backend *backend, uint64_t gpa, uint64_t size_bytes, void *hva,
+		       struct tenon_error *err);
+	/* 1: the IOMMU makes the DMA of all devices coherent with the CPU caches; 0: not that of each; -errno: not known. */
+	int (*coherent)(struct space_backend *backend);
 	void (*destroy)(struct space_backend *backend);
 };
 
@@ -33,6 +41,7 @@ struct space_member {
 		device_id; /* what iommufd calls the binding, as in VFIO_DEVICE_GET_PCI_HOT_RESET_INFO; 0: not by iommufd */
 	int group;         /* IOMMU group number; -1: not known */
 	int group_fd;      /* borrowed from the container; -1: not by group */
+	bool joined;
 };
 
 /** The first of the space's devices, in the order in which they joined; NULL: none. */
@@ -43,13 +52,50 @@ void space_enlist(struct tenon_space *space, struct space_member *member);
 void space_delist(struct tenon_space *space, struct space_member *member);
 
 /**
- * Binds an open VFIO character device to the space's iommufd and attaches it to the space's IOAS; creates both when this is
- * the first device. RAM that was added before is mapped now. A device leaves by closing its fd.
+ * Says through which interface a device joins, and opens that when this is the first device.
  *
- * @param name    of the device, for messages
- * @param member  gets its device_id
+ * @param cdev   the device has a character device, or is one that the caller passed
+ * @param group  it can be had through its group's file
+ * @param name   of the device, for messages
+ * @return TENON_INTERFACE_IOMMUFD or _CONTAINER; or -errno
  */
-int space_join_iommufd(struct tenon_space *space, int cdev, const char *name, struct space_member *member,
-		       struct tenon_error *err);
+int space_choose(struct tenon_space *space, bool cdev, bool group, const char *name, struct tenon_error *err);
+
+struct vf_token;
+
+/**
+ * Binds an open VFIO character device to the space's iommufd and attaches it to the space's IOAS. RAM that was added before is
+ * mapped now.
+ *
+ * @param token   NULL: none
+ * @param member  gets its device_id
+ * @return 0, or 1 when the kernel does not check tokens here
+ */
+int space_join_iommufd(struct tenon_space *space, int cdev, const struct vf_token *token, const char *name,
+		       struct space_member *member, struct tenon_error *err);
+
+/**
+ * Puts member->group into the space's container, unless another device of it is there already. RAM that was added before is
+ * mapped now.
+ *
+ * @param member  gets its group_fd
+ */
+int space_join_group(struct tenon_space *space, const char *name, struct space_member *member, struct tenon_error *err);
+
+/**
+ * Undoes a join, before the device's last file is closed; nothing happens when it did not join. With the last device the RAM is
+ * unmapped and the interface is closed.
+ *
+ * @param fd  the device's file
+ */
+void space_leave(struct tenon_space *space, int fd, struct space_member *member);
+
+/** A BAR that the guest sees at gpa becomes reachable by the space's other devices there. Thread-safe, for a joined device. */
+bool space_maps_bars(const struct tenon_space *space);
+int space_map_bar(struct tenon_space *space, uint64_t gpa, uint64_t size_bytes, void *hva, struct tenon_error *err);
+int space_unmap_bar(struct tenon_space *space, uint64_t gpa, uint64_t size_bytes, struct tenon_error *err);
+
+/** As space_backend_ops.coherent, for a space with devices. */
+int space_coherent(struct tenon_space *space);
 
 #endif

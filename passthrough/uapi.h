@@ -41,6 +41,18 @@ struct vfio_device_detach_iommufd_pt {
 #define VFIO_DEVICE_DETACH_IOMMUFD_PT _IO(VFIO_TYPE, VFIO_BASE + 20)
 #endif
 
+/* VF tokens on character devices (Linux 6.18): VFIO_DEVICE_BIND_IOMMUFD with the flag takes this longer argument. */
+#ifndef VFIO_DEVICE_BIND_FLAG_TOKEN
+#define VFIO_DEVICE_BIND_FLAG_TOKEN (1u << 0)
+#endif
+struct bind_iommufd_with_token {
+	uint32_t argsz;
+	uint32_t flags;
+	int32_t iommufd;
+	uint32_t out_devid;
+	uint64_t token_uuid_ptr;
+};
+
 /* iommufd (Linux 6.2): every argument starts with its own size */
 #ifndef IOMMU_IOAS_ALLOC
 struct iommu_destroy {
@@ -92,6 +104,18 @@ struct iommu_ioas_unmap {
 	uint64_t length;
 };
 #define IOMMU_IOAS_UNMAP _IO(';', 0x86)
+
+/* Which IOAS VFIO's container ioctls on an iommufd are about. */
+#define IOMMU_VFIO_IOAS_GET   0
+#define IOMMU_VFIO_IOAS_SET   1
+#define IOMMU_VFIO_IOAS_CLEAR 2
+struct iommu_vfio_ioas {
+	uint32_t size;
+	uint32_t ioas_id;
+	uint16_t op;
+	uint16_t __reserved;
+};
+#define IOMMU_VFIO_IOAS _IO(';', 0x88)
 #endif
 
 #endif

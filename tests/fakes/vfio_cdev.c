@@ -16,7 +16,7 @@
 #define OFFSET_MASK  ((1ull << OFFSET_SHIFT) - 1)
 
 /* Another member of the group with a driver that does DMA keeps the group from being owned by user space. */
-static bool group_blocked(const struct fake_device *device)
+bool model_cdev_group_blocked(const struct fake_device *device)
 {
 	for (unsigned i = 0; i < world.device_count; i++) {
 		const struct fake_device *other = world.devices[i];
@@ -45,32 +45,51 @@ int model_cdev_reset_function(struct fake_device *device)
 	return 0;
 }
 
-static int bind(struct fake_file *file, struct vfio_device_bind_iommufd *request)
+void model_cdev_enable(struct fake_device *device, struct fake_file *file)
 {
-	struct fake_device *device = file->device;
-	struct fake_file *iommufd = model_files_of(request->iommufd);
-	if (request->argsz < sizeof(*request) || request->flags || request->iommufd < 0)
-		return -EINVAL;
-	if (group_blocked(device))
-		return -EBUSY;
-	if (file->iommufd || device->owner || device->open_elsewhere)
-		return -EINVAL;
-	if (!iommufd || iommufd->kind != FILE_IOMMUFD)
-		return -EBADF;
-
-	fake_journal("bind %s", device->bdf);
-	file->iommufd = iommufd;
-	model_files_hold(iommufd);
 	device->owner = file;
 	device->irq_kind = -1;
 	device->intx_disabled = false;
-	/* vfio_pci_core_enable(): decoding on, bus mastering off, and a function reset where there is one. */
+	/* Decoding on, bus mastering off, and a function reset where there is one. */
 	uint32_t command = fake_config_get(device, PCI_COMMAND, 2) & ~PCI_COMMAND_MASTER;
 	fake_config_set(device, PCI_COMMAND, 2, command | PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
 	device->power = 0;
 	if (!device->no_reset)
 		model_cdev_reset_function(device);
 	model_config_bind(device);
+	model_group_count_vf(device, 1);
+}
+
+static int bind(struct fake_file *file, struct vfio_device_bind_iommufd *request)
+{
+	struct fake_device *device = file->device;
+	struct fake_file *iommufd = model_files_of(request->iommufd);
+	const uint8_t *token = NULL;
+	if (file->kind != FILE_CDEV || request->argsz < sizeof(*request) || request->iommufd < 0)
+		return -EINVAL;
+	if (world.bind_tokens && request->flags == VFIO_DEVICE_BIND_FLAG_TOKEN) {
+		struct bind_iommufd_with_token longer;
+		if (request->argsz < sizeof(longer))
+			return -EINVAL;
+		memcpy(&longer, request, sizeof(longer));
+		token = (const uint8_t *)(uintptr_t)longer.token_uuid_ptr;
+	} else if (request->flags) {
+		return -EINVAL;
+	}
+	if (model_cdev_group_blocked(device) || model_group_is_open(device->group))
+		return -EBUSY;
+	if (file->iommufd || device->owner || device->open_elsewhere)
+		return -EINVAL;
+	if (!iommufd || iommufd->kind != FILE_IOMMUFD)
+		return -EBADF;
+	int code = world.bind_tokens ? model_group_match_token(device, token) : 0;
+	if (code < 0)
+		return code;
+
+	fake_journal("bind %s", device->bdf);
+	file->iommufd = iommufd;
+	model_files_hold(iommufd);
+	model_cdev_enable(device, file);
 	request->out_devid = ++world.next_id;
 	return 0;
 }
@@ -215,6 +234,25 @@ static int attach(struct fake_device *device, const struct vfio_device_attach_io
 	return model_iommufd_attach_device(device, request->pt_id);
 }
 
+static int feature(struct fake_device *device, const struct vfio_device_feature *request)
+{
+	if ((request->flags & VFIO_DEVICE_FEATURE_MASK) != VFIO_DEVICE_FEATURE_PCI_VF_TOKEN || !device->is_pf)
+		return -ENOTTY;
+	if (!(request->flags & VFIO_DEVICE_FEATURE_SET) || request->argsz < sizeof(*request) + sizeof(device->vf_token))
+		return -EINVAL;
+	memcpy(device->vf_token, request->data, sizeof(device->vf_token));
+	return 0;
+}
+
+static int detach(struct fake_file *file, const struct vfio_device_detach_iommufd_pt *request)
+{
+	if (file->kind != FILE_CDEV || request->argsz < sizeof(*request) || request->flags)
+		return -EINVAL;
+	model_iommufd_detach_device(file->device);
+	fake_journal("detach %s", file->device->bdf);
+	return 0;
+}
+
 int model_cdev_ioctl(struct fake_file *file, unsigned long request, void *argument, enum fake_call kind)
 {
 	struct fake_device *device = file->device;
@@ -225,6 +263,10 @@ int model_cdev_ioctl(struct fake_file *file, unsigned long request, void *argume
 	switch (kind) {
 	case FAKE_ATTACH:
 		return attach(device, argument);
+	case FAKE_DETACH:
+		return detach(file, argument);
+	case FAKE_FEATURE:
+		return feature(device, argument);
 	case FAKE_GET_INFO:
 		return get_info(device, argument);
 	case FAKE_REGION_INFO:
@@ -324,7 +366,9 @@ void model_cdev_closed(struct fake_file *file)
 	model_config_set_power(device, 0);
 	fake_config_set(device, PCI_COMMAND, 2, fake_config_get(device, PCI_COMMAND, 2) & ~PCI_COMMAND_MASTER);
 	model_irqs_closed(device);
-	model_iommufd_detach_device(device);
+	if (file->kind == FILE_CDEV) /* the others go with their group */
+		model_iommufd_detach_device(device);
+	model_group_count_vf(device, -1);
 	device->owner = NULL;
 	model_files_release(file->iommufd);
 	fake_journal("unbind %s", device->bdf);

@@ -35,6 +35,7 @@ void fake_world_reset(void)
 		free_device(world.devices[i]);
 	memset(&world, 0, sizeof(world));
 	world.memlock = UINT64_MAX;
+	world.dma_entries = 65535;
 	model_calls_reset();
 
 	/* 2048 vectors are 2048 eventfds. */
@@ -48,6 +49,31 @@ void fake_world_reset(void)
 void fake_set_iommufd(bool present)
 {
 	world.no_iommufd = !present;
+}
+
+void fake_set_container(bool present)
+{
+	world.no_container = !present;
+}
+
+void fake_set_cdevs(bool present)
+{
+	world.no_cdevs = !present;
+}
+
+void fake_set_dma_entries(unsigned count)
+{
+	world.dma_entries = count;
+}
+
+void fake_set_iova_capability(bool present)
+{
+	world.no_iova_capability = !present;
+}
+
+void fake_set_bind_tokens(bool known)
+{
+	world.bind_tokens = known;
 }
 
 void fake_set_memlock(uint64_t bytes)
@@ -109,6 +135,18 @@ void fake_device_driver(struct fake_device *device, const char *driver)
 	snprintf(device->driver, sizeof(device->driver), "%s", driver ? driver : "");
 	if (!model_driver_is_vfio(device))
 		device->node = -1;
+}
+
+void fake_device_mediated(struct fake_device *device, const char *uuid)
+{
+	snprintf(device->uuid, sizeof(device->uuid), "%s", uuid);
+}
+
+void fake_device_vf(struct fake_device *vf, struct fake_device *pf)
+{
+	snprintf(vf->physfn, sizeof(vf->physfn), "%s", pf->bdf);
+	pf->is_pf = true;
+	memset(pf->vf_token, 0x5a, sizeof(pf->vf_token)); /* a random one, until somebody sets it */
 }
 
 static void add_bar(struct fake_device *device, unsigned index, uint64_t size_bytes)
@@ -295,7 +333,8 @@ unsigned fake_open_files(void)
 
 static void describe_file(const struct fake_file *file, char *text, size_t capacity)
 {
-	static const char *const kinds[] = {"nothing", "a device", "an iommufd", "an eventfd", "a poll group"};
+	static const char *const kinds[] = {"nothing",      "a device",    "an iommufd", "an eventfd",
+					    "a poll group", "a container", "a group",    "a device of a group"};
 	snprintf(text, capacity, "%s (fd %d) is still open: %u descriptors, %u holds", kinds[file->kind], file->real,
 		 file->fds, file->holds);
 }

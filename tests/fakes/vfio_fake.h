@@ -25,6 +25,16 @@
 void fake_world_reset(void);
 /** Whether /dev/iommu exists (it does). */
 void fake_set_iommufd(bool present);
+/** Whether /dev/vfio/vfio and the groups' files exist (they do). */
+void fake_set_container(bool present);
+/** Whether the kernel makes character devices of VFIO devices (it does). Without, sysfs still has the folder vfio-dev. */
+void fake_set_cdevs(bool present);
+/** How many mappings a container takes (65535). */
+void fake_set_dma_entries(unsigned count);
+/** Whether /dev/vfio/vfio tells the allowed addresses (it does, as since Linux 5.4). */
+void fake_set_iova_capability(bool present);
+/** Whether BIND_IOMMUFD knows VF tokens (not so, as before Linux 6.18). */
+void fake_set_bind_tokens(bool known);
 /** What RLIMIT_MEMLOCK allows; UINT64_MAX: no limit. */
 void fake_set_memlock(uint64_t bytes);
 
@@ -47,6 +57,8 @@ enum fake_call {
 	FAKE_PWRITE,
 	FAKE_BIND,
 	FAKE_ATTACH,
+	FAKE_DETACH,
+	FAKE_FEATURE,
 	FAKE_GET_INFO,
 	FAKE_REGION_INFO,
 	FAKE_IRQ_INFO,
@@ -57,6 +69,16 @@ enum fake_call {
 	FAKE_IOAS_UNMAP,
 	FAKE_IOVA_RANGES,
 	FAKE_IOMMU_DESTROY,
+	FAKE_VFIO_IOAS,
+	FAKE_CHECK_EXTENSION,
+	FAKE_API_VERSION,
+	FAKE_SET_IOMMU,
+	FAKE_IOMMU_INFO,
+	FAKE_DMA_MAP,
+	FAKE_DMA_UNMAP,
+	FAKE_GROUP_STATUS,
+	FAKE_SET_CONTAINER,
+	FAKE_GET_DEVICE_FD,
 	FAKE_OTHER_IOCTL,
 	FAKE_CALLS, /* how many kinds there are */
 };
@@ -116,6 +138,10 @@ struct fake_device {
 	int group;       /* -1: none */
 	int node;        /* N of vfioN, -1: no character device */
 	bool hidden_in_sysfs;
+	char uuid[40];     /* of a mediated device, which has no place on the PCI bus; else "" */
+	char physfn[16];   /* of a VF: its PF's address */
+	bool is_pf;        /* sysfs has sriov_totalvfs */
+	bool non_coherent; /* its IOMMU is Intel's without snoop control */
 
 	/* Hardware: config space with what a write changes, and BARs */
 	uint8_t config[FAKE_CONFIG_MAX];
@@ -151,6 +177,8 @@ struct fake_device {
 
 	/* The kernel's side: a bound device */
 	struct fake_file *owner; /* NULL: not bound */
+	uint8_t vf_token[16];    /* of a PF: what its VFs' users must present */
+	unsigned vf_users;       /* of a PF: how many VFs are open */
 	struct fake_ioas *ioas;
 	uint8_t vconfig[FAKE_CONFIG_MAX];
 	uint8_t virt[FAKE_CONFIG_MAX];
@@ -173,6 +201,10 @@ struct fake_device {
 struct fake_device *fake_device_add(const char *bdf, uint16_t vendor, uint16_t device, int group);
 /** Gives a device another host driver (NULL: none), and so takes its VFIO character device away unless it is VFIO's. */
 void fake_device_driver(struct fake_device *device, const char *driver);
+/** Makes a device a mediated one. */
+void fake_device_mediated(struct fake_device *device, const char *uuid);
+/** Makes a device a VF of another, which becomes a PF. */
+void fake_device_vf(struct fake_device *vf, struct fake_device *pf);
 
 void fake_bar_memory(struct fake_device *device, unsigned bar, uint64_t size_bytes, bool is_64bit, bool prefetchable);
 void fake_bar_io(struct fake_device *device, unsigned bar, uint32_t size_bytes);

@@ -18,7 +18,7 @@
 #include "vfio_model.h"
 
 /* How the kernel would number a new descriptor of nothing in particular. */
-static int new_real_fd(void)
+int model_files_real_fd(void)
 {
 	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (fd < 0 || fd >= MODEL_FDS)
@@ -48,8 +48,10 @@ static void drop_if_unused(struct fake_file *file)
 {
 	if (file->fds || file->holds)
 		return;
-	if (file->kind == FILE_CDEV)
+	if (file->kind == FILE_CDEV || file->kind == FILE_DEVICE)
 		model_cdev_closed(file);
+	if (file->kind == FILE_GROUP)
+		model_group_closed(file);
 	if (file->kind == FILE_IOMMUFD)
 		model_iommufd_closed(file);
 	close(file->real);
@@ -108,14 +110,25 @@ int kernel_open(const char *path, int flags)
 	if (strcmp(path, "/dev/iommu") == 0) {
 		if (world.no_iommufd)
 			return -ENOENT;
-		return model_files_add(FILE_IOMMUFD, new_real_fd())->real;
+		return model_files_add(FILE_IOMMUFD, model_files_real_fd())->real;
+	}
+	if (strcmp(path, "/dev/vfio/vfio") == 0)
+		return world.no_container ? -ENOENT : model_files_add(FILE_CONTAINER, model_files_real_fd())->real;
+	int group, used = 0;
+	if (sscanf(path, "/dev/vfio/%d%n", &group, &used) == 1 && !path[used]) {
+		code = model_group_open(group);
+		if (code < 0)
+			return code;
+		struct fake_file *file = model_files_add(FILE_GROUP, model_files_real_fd());
+		file->group = group;
+		return file->real;
 	}
 	struct fake_device *device = model_sysfs_device_of_node(path);
-	if (!device)
+	if (!device || world.no_cdevs)
 		return -ENOENT;
 	if (device->open_error)
 		return -device->open_error;
-	struct fake_file *file = model_files_add(FILE_CDEV, new_real_fd());
+	struct fake_file *file = model_files_add(FILE_CDEV, model_files_real_fd());
 	file->device = device;
 	fake_journal("open %s", path);
 	return file->real;
@@ -158,7 +171,7 @@ int kernel_dup(int fd)
 static struct fake_file *cdev_of(int fd)
 {
 	struct fake_file *file = model_files_of(fd);
-	return file && file->kind == FILE_CDEV ? file : NULL;
+	return file && (file->kind == FILE_CDEV || file->kind == FILE_DEVICE) ? file : NULL;
 }
 
 ssize_t kernel_pread(int fd, void *buffer, size_t size, uint64_t offset)
@@ -287,14 +300,30 @@ int kernel_fd_path(int fd, char *path, size_t capacity)
 	return 0;
 }
 
-static enum fake_call kind_of_request(unsigned long request)
+/* The same number means one thing to a container and another to a device. */
+static enum fake_call kind_of_request(const struct fake_file *file, unsigned long request)
 {
+	static const struct {
+		unsigned long request;
+		enum fake_call kind;
+	} container_kinds[] = {
+		{VFIO_GET_API_VERSION, FAKE_API_VERSION}, {VFIO_CHECK_EXTENSION, FAKE_CHECK_EXTENSION},
+		{VFIO_SET_IOMMU, FAKE_SET_IOMMU},         {VFIO_IOMMU_GET_INFO, FAKE_IOMMU_INFO},
+		{VFIO_IOMMU_MAP_DMA, FAKE_DMA_MAP},       {VFIO_IOMMU_UNMAP_DMA, FAKE_DMA_UNMAP},
+	};
 	static const struct {
 		unsigned long request;
 		enum fake_call kind;
 	} kinds[] = {
 		{VFIO_DEVICE_BIND_IOMMUFD, FAKE_BIND},
 		{VFIO_DEVICE_ATTACH_IOMMUFD_PT, FAKE_ATTACH},
+		{VFIO_DEVICE_DETACH_IOMMUFD_PT, FAKE_DETACH},
+		{VFIO_DEVICE_FEATURE, FAKE_FEATURE},
+		{VFIO_GROUP_GET_STATUS, FAKE_GROUP_STATUS},
+		{VFIO_GROUP_SET_CONTAINER, FAKE_SET_CONTAINER},
+		{VFIO_GROUP_GET_DEVICE_FD, FAKE_GET_DEVICE_FD},
+		{VFIO_CHECK_EXTENSION, FAKE_CHECK_EXTENSION},
+		{IOMMU_VFIO_IOAS, FAKE_VFIO_IOAS},
 		{VFIO_DEVICE_GET_INFO, FAKE_GET_INFO},
 		{VFIO_DEVICE_GET_REGION_INFO, FAKE_REGION_INFO},
 		{VFIO_DEVICE_GET_IRQ_INFO, FAKE_IRQ_INFO},
@@ -306,7 +335,12 @@ static enum fake_call kind_of_request(unsigned long request)
 		{IOMMU_IOAS_IOVA_RANGES, FAKE_IOVA_RANGES},
 		{IOMMU_DESTROY, FAKE_IOMMU_DESTROY},
 	};
-	for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+	bool is_container = file && file->kind == FILE_CONTAINER;
+	for (unsigned i = 0; is_container && i < sizeof(container_kinds) / sizeof(container_kinds[0]); i++) {
+		if (container_kinds[i].request == request)
+			return container_kinds[i].kind;
+	}
+	for (unsigned i = 0; !is_container && i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		if (kinds[i].request == request)
 			return kinds[i].kind;
 	}
@@ -315,15 +349,20 @@ static enum fake_call kind_of_request(unsigned long request)
 
 int kernel_ioctl(int fd, unsigned long request, void *argument)
 {
-	enum fake_call kind = kind_of_request(request);
+	struct fake_file *file = model_files_of(fd);
+	enum fake_call kind = kind_of_request(file, request);
 	int code = model_calls_enter(kind);
 	if (code < 0)
 		return code;
-	struct fake_file *file = model_files_of(fd);
 	if (!file)
 		return -EBADF;
 	switch (file->kind) {
+	case FILE_CONTAINER:
+		return model_container_ioctl(file, argument, kind);
+	case FILE_GROUP:
+		return model_group_ioctl(file, argument, kind);
 	case FILE_CDEV:
+	case FILE_DEVICE:
 		return model_cdev_ioctl(file, request, argument, kind);
 	case FILE_IOMMUFD:
 		return model_iommufd_ioctl(file, request, argument, kind);

@@ -16,6 +16,12 @@
 
 #define LOOP_ROUNDS 100
 
+/* The files that "KVM" holds. It is one VM's, whatever the hosts: devices of a group share the group's file. */
+static struct {
+	int files[HOST_FILES];
+	unsigned count;
+} kvm;
+
 static struct {
 	enum host_op op;
 	unsigned in;
@@ -68,24 +74,32 @@ static int file_add(void *context, int fd, struct tenon_error *err)
 	int code = enter(host, HOST_FILE_ADD, err);
 	if (code < 0)
 		return code;
-	if (host->held_file >= 0)
-		fake_report_misuse("file_add twice");
+	for (unsigned i = 0; i < kvm.count; i++) {
+		if (kvm.files[i] == fd)
+			return tenon_fail(err, -EEXIST, "host: fd %d was added before; add it once", fd);
+	}
+	if (kvm.count == HOST_FILES)
+		fake_report_misuse("file_add without end");
 	if (!fake_file_hold(fd))
 		return tenon_fail(err, -EBADF, "host: fd %d is not open; open it first", fd);
 	fake_journal("file_add");
-	host->held_file = fd;
+	kvm.files[kvm.count++] = fd;
 	return 0;
 }
 
 static void file_remove(void *context, int fd)
 {
-	struct fake_host *host = context;
+	unsigned at = 0;
 	fake_journal("file_remove");
-	if (host->held_file != fd)
+	while (at < kvm.count && kvm.files[at] != fd)
+		at++;
+	if (at == kvm.count) {
 		fake_report_misuse("file_remove of fd %d, which was not added", fd);
-	else if (!fake_file_release(fd)) /* KVM_DEV_VFIO_FILE_DEL looks the file up by its descriptor */
+		return;
+	}
+	kvm.files[at] = kvm.files[--kvm.count];
+	if (!fake_file_release(fd)) /* KVM_DEV_VFIO_FILE_DEL looks the file up by its descriptor */
 		fake_report_misuse("file_remove of fd %d, which is closed: KVM holds the device until the VM ends", fd);
-	host->held_file = -1;
 }
 
 static int memory_map(void *context, uint64_t gpa, uint64_t size_bytes, void *hva, struct tenon_error *err)
@@ -338,7 +352,6 @@ void host_init(struct fake_host *host)
 		.intx_level = intx_level,
 		.log = log_line,
 	};
-	host->held_file = -1;
 	for (unsigned i = 0; i < HOST_ROUTES; i++)
 		host->routes[i].eventfd = -1;
 	for (unsigned pin = 0; pin < 5; pin++)
@@ -423,8 +436,8 @@ const char *host_leftovers(const struct fake_host *host)
 		snprintf(text, sizeof(text), "%u message routes are not freed", host->route_count);
 	if (host->irqfd_count)
 		snprintf(text, sizeof(text), "%u irqfds are still attached", host->irqfd_count);
-	if (host->held_file >= 0)
-		snprintf(text, sizeof(text), "the hypervisor still holds the device file");
+	if (kvm.count)
+		snprintf(text, sizeof(text), "the hypervisor still holds fd %d", kvm.files[0]);
 	for (unsigned pin = 1; pin <= 4; pin++) {
 		if (host->intx[pin].trigger >= 0)
 			snprintf(text, sizeof(text), "INTx pin %u is still attached", pin);

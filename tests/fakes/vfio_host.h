@@ -11,6 +11,7 @@
 
 #include <tenon/host.h>
 
+#define HOST_FILES    32
 #define HOST_ROUTES   4096
 #define HOST_MAPS     32
 #define HOST_MESSAGES 4096
@@ -43,7 +44,6 @@ struct fake_host {
 	struct tenon_device *device; /* whose events the VMM's loop takes; NULL: there is no loop */
 	struct tenon_host_ops ops;   /* a test may take optional ones out before it opens a device */
 	unsigned calls[HOST_OPS];
-	int held_file; /* the device file that "KVM" holds, -1: none */
 
 	struct {
 		uint64_t gpa, size_bytes;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * The fake kernel's iommufd: IOASes with DMA mappings and reserved addresses. After drivers/iommu/iommufd/ioas.c and
+ * The fake kernel's address spaces (IOASes; a container has one too) with DMA mappings and reserved addresses, and its iommufd. After drivers/iommu/iommufd/ioas.c and
  * io_pagetable.c. An IOAS without devices reserves nothing; each device brings the MSI window, the end of its
  * translation, and a range of its own.
  */
@@ -20,13 +20,29 @@ struct ranges {
 	unsigned count;
 };
 
-static struct fake_ioas *find(const struct fake_file *file, uint32_t id)
+struct fake_ioas *model_ioas_of(const struct fake_file *owner, uint32_t id)
 {
 	for (unsigned i = 0; i < MODEL_IOASES; i++) {
-		if (id && world.ioases[i].id == id && world.ioases[i].iommufd == file)
+		if (id && world.ioases[i].id == id && world.ioases[i].iommufd == owner)
 			return &world.ioases[i];
 	}
 	return NULL;
+}
+
+struct fake_ioas *model_ioas_add(struct fake_file *owner)
+{
+	for (unsigned i = 0; i < MODEL_IOASES; i++) {
+		if (world.ioases[i].id)
+			continue;
+		world.ioases[i] = (struct fake_ioas){.id = ++world.next_id, .iommufd = owner};
+		return &world.ioases[i];
+	}
+	return NULL;
+}
+
+void model_ioas_remove(struct fake_ioas *ioas)
+{
+	*ioas = (struct fake_ioas){0};
 }
 
 static void reserve(struct ranges *ranges, uint64_t first, uint64_t last)
@@ -71,13 +87,16 @@ static bool is_allowed(const struct ranges *ranges, uint64_t first, uint64_t las
 	return false;
 }
 
-int model_iommufd_attach_device(struct fake_device *device, uint32_t id)
+unsigned model_ioas_allowed(const struct fake_ioas *ioas, struct iommu_iova_range *out, unsigned capacity)
 {
-	struct fake_ioas *ioas = find(device->owner->iommufd, id);
-	if (!ioas)
-		return -ENOENT;
-	if (device->ioas)
-		return -EINVAL;
+	struct ranges ranges = allowed(ioas);
+	for (unsigned i = 0; i < ranges.count && i < capacity; i++)
+		out[i] = ranges.list[i];
+	return ranges.count;
+}
+
+int model_ioas_attach(struct fake_ioas *ioas, struct fake_device *device)
+{
 	struct ranges ranges = allowed(ioas);
 	reserve_for(&ranges, device);
 	for (unsigned i = 0; i < ioas->mapping_count; i++) {
@@ -91,6 +110,14 @@ int model_iommufd_attach_device(struct fake_device *device, uint32_t id)
 	return 0;
 }
 
+int model_iommufd_attach_device(struct fake_device *device, uint32_t id)
+{
+	struct fake_ioas *ioas = model_ioas_of(device->owner->iommufd, id);
+	if (!ioas)
+		return -ENOENT;
+	return device->ioas ? -EINVAL : model_ioas_attach(ioas, device);
+}
+
 void model_iommufd_detach_device(struct fake_device *device)
 {
 	if (device->ioas)
@@ -100,38 +127,35 @@ void model_iommufd_detach_device(struct fake_device *device)
 
 static int ioas_alloc(struct fake_file *file, struct iommu_ioas_alloc *request)
 {
-	for (unsigned i = 0; i < MODEL_IOASES; i++) {
-		if (world.ioases[i].id)
-			continue;
-		request->out_ioas_id = ++world.next_id;
-		world.ioases[i] = (struct fake_ioas){.id = world.next_id, .iommufd = file};
-		return 0;
-	}
-	return -ENOMEM;
+	const struct fake_ioas *ioas = model_ioas_add(file);
+	if (!ioas)
+		return -ENOMEM;
+	request->out_ioas_id = ioas->id;
+	return 0;
 }
 
 static int ioas_destroy(struct fake_file *file, const struct iommu_destroy *request)
 {
-	struct fake_ioas *ioas = find(file, request->id);
+	struct fake_ioas *ioas = model_ioas_of(file, request->id);
 	if (!ioas)
 		return -ENOENT;
 	if (ioas->attached)
 		return -EBUSY;
-	*ioas = (struct fake_ioas){0};
+	if (file->ioas == ioas->id)
+		file->ioas = 0;
+	model_ioas_remove(ioas);
 	return 0;
 }
 
 static int iova_ranges(struct fake_file *file, struct iommu_ioas_iova_ranges *request)
 {
-	const struct fake_ioas *ioas = find(file, request->ioas_id);
+	const struct fake_ioas *ioas = model_ioas_of(file, request->ioas_id);
 	if (!ioas)
 		return -ENOENT;
-	struct ranges ranges = allowed(ioas);
-	struct iommu_iova_range *out = (struct iommu_iova_range *)(uintptr_t)request->allowed_iovas;
-	for (unsigned i = 0; i < ranges.count && i < request->num_iovas; i++)
-		out[i] = ranges.list[i];
-	int code = ranges.count > request->num_iovas ? -EMSGSIZE : 0;
-	request->num_iovas = ranges.count;
+	unsigned count = model_ioas_allowed(ioas, (struct iommu_iova_range *)(uintptr_t)request->allowed_iovas,
+					    request->num_iovas);
+	int code = count > request->num_iovas ? -EMSGSIZE : 0;
+	request->num_iovas = count;
 	request->out_iova_alignment = 4096;
 	return code;
 }
@@ -141,63 +165,118 @@ static uint64_t locked_bytes(void)
 	uint64_t bytes = 0;
 	for (unsigned i = 0; i < MODEL_IOASES; i++) {
 		for (unsigned m = 0; m < world.ioases[i].mapping_count; m++)
-			bytes += world.ioases[i].mappings[m].length;
+			bytes += world.ioases[i].mappings[m].bar ? 0 : world.ioases[i].mappings[m].length;
 	}
 	return bytes;
 }
 
-static int ioas_map(struct fake_file *file, const struct iommu_ioas_map *request)
+int model_ioas_map(struct fake_ioas *ioas, uint64_t iova, uint64_t length, uint64_t user_va, bool writable)
 {
-	struct fake_ioas *ioas = find(file, request->ioas_id);
-	const uint32_t access = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE;
-	if (!(request->flags & access) || request->length == 0)
+	const struct fake_bar *bar = model_memory_bar(user_va, length);
+	if ((iova | length | user_va) % 4096 || length == 0)
 		return -EINVAL;
-	if (!ioas)
-		return -ENOENT;
-	if ((request->iova | request->length | request->user_va) % 4096)
-		return -EINVAL;
-	uint64_t last = request->iova + request->length - 1;
-	if (last < request->iova)
+	uint64_t last = iova + length - 1;
+	if (last < iova)
 		return -EOVERFLOW;
 	struct ranges ranges = allowed(ioas);
-	if (!is_allowed(&ranges, request->iova, last))
+	if (!is_allowed(&ranges, iova, last))
 		return -EINVAL;
 	for (unsigned i = 0; i < ioas->mapping_count; i++) {
-		if (request->iova < ioas->mappings[i].iova + ioas->mappings[i].length && ioas->mappings[i].iova <= last)
+		if (iova < ioas->mappings[i].iova + ioas->mappings[i].length && ioas->mappings[i].iova <= last)
 			return -EEXIST;
 	}
-	if (ioas->mapping_count == MODEL_DMA_MAPPINGS || locked_bytes() + request->length > world.memlock)
+	if (ioas->mapping_count == MODEL_DMA_MAPPINGS || (!bar && locked_bytes() + length > world.memlock))
 		return -ENOMEM;
-	ioas->mappings[ioas->mapping_count].iova = request->iova;
-	ioas->mappings[ioas->mapping_count].length = request->length;
-	ioas->mappings[ioas->mapping_count].user_va = request->user_va;
-	ioas->mappings[ioas->mapping_count].writable = request->flags & IOMMU_IOAS_MAP_WRITEABLE;
+	ioas->mappings[ioas->mapping_count].iova = iova;
+	ioas->mappings[ioas->mapping_count].length = length;
+	ioas->mappings[ioas->mapping_count].user_va = user_va;
+	ioas->mappings[ioas->mapping_count].writable = writable;
+	ioas->mappings[ioas->mapping_count].bar = bar;
 	ioas->mapping_count++;
-	fake_journal("dma map 0x%llx", (unsigned long long)request->iova);
+	fake_journal("dma map 0x%llx", (unsigned long long)iova);
 	return 0;
 }
 
-/* Only whole areas are unmapped. */
-static int ioas_unmap(struct fake_file *file, struct iommu_ioas_unmap *request)
+int64_t model_ioas_unmap(struct fake_ioas *ioas, uint64_t iova, uint64_t length)
 {
-	struct fake_ioas *ioas = find(file, request->ioas_id);
-	if (!ioas)
-		return -ENOENT;
-	uint64_t last = request->iova + request->length - 1, unmapped = 0;
+	uint64_t last = iova + length - 1, unmapped = 0;
 	for (unsigned i = 0; i < ioas->mapping_count;) {
 		uint64_t first = ioas->mappings[i].iova, end = first + ioas->mappings[i].length - 1;
-		if (first > last || end < request->iova) {
+		if (first > last || end < iova) {
 			i++;
 			continue;
 		}
-		if (first < request->iova || end > last)
+		if (first < iova || end > last)
 			return -ENOENT;
 		unmapped += ioas->mappings[i].length;
 		ioas->mappings[i] = ioas->mappings[--ioas->mapping_count];
 	}
-	fake_journal("dma unmap 0x%llx", (unsigned long long)request->iova);
-	request->length = unmapped;
+	fake_journal("dma unmap 0x%llx", (unsigned long long)iova);
+	return (int64_t)unmapped;
+}
+
+int model_ioas_coherent(const struct fake_ioas *ioas)
+{
+	for (unsigned i = 0; i < world.device_count; i++) {
+		if (world.devices[i]->ioas == ioas && world.devices[i]->non_coherent)
+			return 0;
+	}
+	return 1;
+}
+
+static int ioas_map(struct fake_file *file, const struct iommu_ioas_map *request)
+{
+	struct fake_ioas *ioas = model_ioas_of(file, request->ioas_id);
+	const uint32_t access = IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE;
+	if (!(request->flags & access))
+		return -EINVAL;
+	if (!ioas)
+		return -ENOENT;
+	/* Pinning finds pages only: what is mapped from a device has none. */
+	if (model_memory_bar(request->user_va, request->length))
+		return -EFAULT;
+	return model_ioas_map(ioas, request->iova, request->length, request->user_va,
+			      request->flags & IOMMU_IOAS_MAP_WRITEABLE);
+}
+
+static int ioas_unmap(struct fake_file *file, struct iommu_ioas_unmap *request)
+{
+	struct fake_ioas *ioas = model_ioas_of(file, request->ioas_id);
+	if (!ioas)
+		return -ENOENT;
+	int64_t unmapped = model_ioas_unmap(ioas, request->iova, request->length);
+	if (unmapped < 0)
+		return (int)unmapped;
+	request->length = (uint64_t)unmapped;
 	return unmapped ? 0 : -ENOENT;
+}
+
+/* Which IOAS the container's ioctls on this iommufd are about. */
+static int vfio_ioas(struct fake_file *file, struct iommu_vfio_ioas *request)
+{
+	switch (request->op) {
+	case IOMMU_VFIO_IOAS_GET:
+		request->ioas_id = file->ioas;
+		return file->ioas ? 0 : -ENODEV;
+	case IOMMU_VFIO_IOAS_SET:
+		if (!model_ioas_of(file, request->ioas_id))
+			return -ENOENT;
+		file->ioas = request->ioas_id;
+		return 0;
+	case IOMMU_VFIO_IOAS_CLEAR:
+		file->ioas = 0;
+		return 0;
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
+static int check_extension(const struct fake_file *file, uintptr_t extension)
+{
+	const struct fake_ioas *ioas = model_ioas_of(file, file->ioas);
+	if (extension != VFIO_DMA_CC_IOMMU)
+		return 0;
+	return ioas ? model_ioas_coherent(ioas) : -ENODEV;
 }
 
 int model_iommufd_ioctl(struct fake_file *file, unsigned long request, void *argument, enum fake_call kind)
@@ -211,7 +290,10 @@ int model_iommufd_ioctl(struct fake_file *file, unsigned long request, void *arg
 		{FAKE_IOVA_RANGES, sizeof(struct iommu_ioas_iova_ranges)},
 		{FAKE_IOAS_MAP, sizeof(struct iommu_ioas_map)},
 		{FAKE_IOAS_UNMAP, sizeof(struct iommu_ioas_unmap)},
+		{FAKE_VFIO_IOAS, sizeof(struct iommu_vfio_ioas)},
 	};
+	if (kind == FAKE_CHECK_EXTENSION)
+		return check_extension(file, (uintptr_t)argument);
 	uint32_t size;
 	memcpy(&size, argument, sizeof(size));
 	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
@@ -229,6 +311,8 @@ int model_iommufd_ioctl(struct fake_file *file, unsigned long request, void *arg
 		return ioas_map(file, argument);
 	case FAKE_IOAS_UNMAP:
 		return ioas_unmap(file, argument);
+	case FAKE_VFIO_IOAS:
+		return vfio_ioas(file, argument);
 	default:
 		return -ENOTTY;
 	}

@@ -71,7 +71,7 @@ int kernel_map(void *address, size_t size, int protection, int fd, uint64_t offs
 	if (code < 0)
 		return code;
 	struct fake_file *file = model_files_of(fd);
-	if (!file || file->kind != FILE_CDEV)
+	if (!file || (file->kind != FILE_CDEV && file->kind != FILE_DEVICE))
 		return -EBADF;
 	struct fake_bar *bar;
 	code = model_cdev_bar_of_map(file, offset, size, &bar);
@@ -113,6 +113,16 @@ void kernel_block(void *address, size_t size)
 	if (mmap(address, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
 	    MAP_FAILED)
 		abort();
+}
+
+const struct fake_bar *model_memory_bar(uint64_t address, uint64_t length)
+{
+	for (unsigned i = 0; i < world.memory_count; i++) {
+		const struct memory_range *range = &world.memory[i];
+		if (range->bar && address >= range->start && address + length <= range->end)
+			return range->bar;
+	}
+	return NULL;
 }
 
 bool fake_host_memory_mapped(const void *address, size_t size_bytes)

@@ -7,6 +7,8 @@
 
 #include "vfio_fake.h"
 
+struct iommu_iova_range;
+
 #define MODEL_DEVICES      16
 #define MODEL_FDS          20000
 #define MODEL_FILES        8192
@@ -21,16 +23,22 @@ enum file_kind {
 	FILE_IOMMUFD,
 	FILE_EVENTFD,
 	FILE_EPOLL,
+	FILE_CONTAINER,
+	FILE_GROUP,
+	FILE_DEVICE, /* of a group */
 };
 
 /* An open file description. A real fd backs it, so that polling works and numbers do not clash with the process's own. */
 struct fake_file {
 	enum file_kind kind;
-	unsigned fds;               /* the library's descriptors of it */
-	unsigned holds;             /* the kernel's and the hypervisor's references */
-	int real;                   /* stays open while anything refers to the file */
-	struct fake_device *device; /* FILE_CDEV */
-	struct fake_file *iommufd;  /* FILE_CDEV: what it is bound to, held; NULL: not bound */
+	unsigned fds;                /* the library's descriptors of it */
+	unsigned holds;              /* the kernel's and the hypervisor's references */
+	int real;                    /* stays open while anything refers to the file */
+	struct fake_device *device;  /* FILE_CDEV, FILE_DEVICE */
+	struct fake_file *iommufd;   /* what a FILE_CDEV is bound to, or a FILE_DEVICE's group; held; NULL: not bound */
+	int group;                   /* FILE_GROUP */
+	struct fake_file *container; /* FILE_GROUP: held; NULL: none */
+	uint32_t ioas; /* FILE_CONTAINER: its type1 IOMMU, 0: none yet; FILE_IOMMUFD: the compatibility IOAS, 0: none */
 };
 
 struct fake_ioas {
@@ -40,6 +48,7 @@ struct fake_ioas {
 	struct {
 		uint64_t iova, length, user_va;
 		bool writable;
+		const struct fake_bar *bar; /* what is mapped is this, not RAM */
 	} mappings[MODEL_DMA_MAPPINGS];
 	unsigned mapping_count;
 };
@@ -61,7 +70,8 @@ struct world {
 	uint32_t next_id;
 	struct memory_range memory[MODEL_MEMORY];
 	unsigned memory_count;
-	bool no_iommufd;
+	bool no_iommufd, no_container, no_cdevs, no_iova_capability, bind_tokens;
+	unsigned dma_entries;
 	uint64_t memlock;
 	struct {
 		void (*hook)(void *context, int fd);
@@ -78,6 +88,8 @@ int model_calls_enter(enum fake_call kind);
 void model_calls_reset(void);
 
 /* vfio_files.c */
+/** A descriptor of nothing in particular. */
+int model_files_real_fd(void);
 struct fake_file *model_files_add(enum file_kind kind, int real);
 struct fake_file *model_files_of(int fd);
 void model_files_hold(struct fake_file *file);
@@ -86,6 +98,8 @@ void model_files_signal(const struct fake_file *file);
 
 /* vfio_sysfs.c */
 struct fake_device *model_sysfs_device_of_node(const char *path);
+/** What VFIO calls a device: its address, or its UUID. */
+const char *model_sysfs_name(const struct fake_device *device);
 bool model_driver_is_vfio(const struct fake_device *device);
 
 /* vfio_cdev.c */
@@ -94,6 +108,10 @@ ssize_t model_cdev_read(struct fake_file *file, void *buffer, size_t size, uint6
 ssize_t model_cdev_write(struct fake_file *file, const void *buffer, size_t size, uint64_t offset);
 int model_cdev_bar_of_map(struct fake_file *file, uint64_t offset, size_t size, struct fake_bar **bar);
 void model_cdev_closed(struct fake_file *file);
+/** What vfio_pci_core_enable() does when a device is opened, by whichever file. */
+void model_cdev_enable(struct fake_device *device, struct fake_file *file);
+/** Another member of the group has a driver that does DMA, or somebody else has the group. */
+bool model_cdev_group_blocked(const struct fake_device *device);
 /** What pci_try_reset_function does: the device forgets, its config space comes back. */
 int model_cdev_reset_function(struct fake_device *device);
 
@@ -116,5 +134,34 @@ int model_iommufd_ioctl(struct fake_file *file, unsigned long request, void *arg
 void model_iommufd_closed(const struct fake_file *file);
 int model_iommufd_attach_device(struct fake_device *device, uint32_t id);
 void model_iommufd_detach_device(struct fake_device *device);
+
+/* vfio_iommufd.c, for containers too: address spaces */
+struct fake_ioas *model_ioas_add(struct fake_file *owner);
+struct fake_ioas *model_ioas_of(const struct fake_file *owner, uint32_t id);
+void model_ioas_remove(struct fake_ioas *ioas);
+/** @return how many ranges there are; fills in `capacity` of them */
+unsigned model_ioas_allowed(const struct fake_ioas *ioas, struct iommu_iova_range *out, unsigned capacity);
+int model_ioas_attach(struct fake_ioas *ioas, struct fake_device *device);
+int model_ioas_map(struct fake_ioas *ioas, uint64_t iova, uint64_t length, uint64_t user_va, bool writable);
+/** @return bytes or -errno; a mapping is unmapped as a whole only */
+int64_t model_ioas_unmap(struct fake_ioas *ioas, uint64_t iova, uint64_t length);
+/** VFIO_DMA_CC_IOMMU */
+int model_ioas_coherent(const struct fake_ioas *ioas);
+
+/* vfio_memory.c: the BAR that is mapped at a host address, NULL: none */
+const struct fake_bar *model_memory_bar(uint64_t address, uint64_t length);
+
+/* vfio_group.c */
+int model_group_open(int group);
+int model_group_ioctl(struct fake_file *file, void *argument, enum fake_call kind);
+void model_group_closed(struct fake_file *file);
+/** Whether somebody has the file of a group open: then its devices' character devices cannot be bound. */
+bool model_group_is_open(int group);
+/** Checks what a user presents to open a device, NULL: no token. */
+int model_group_match_token(struct fake_device *device, const uint8_t *uuid);
+void model_group_count_vf(const struct fake_device *device, int change);
+
+/* vfio_container.c */
+int model_container_ioctl(struct fake_file *file, void *argument, enum fake_call kind);
 
 #endif

@@ -15,19 +15,21 @@ bool model_driver_is_vfio(const struct fake_device *device)
 	return strncmp(device->driver, "vfio", 4) == 0;
 }
 
-/* Splits "/sys/bus/pci/devices/<bdf>/<rest>". */
+/* Splits "/sys/bus/pci/devices/<bdf>/<rest>", and the like for mediated devices. */
 static struct fake_device *device_of_path(const char *path, const char **rest)
 {
-	static const char folder[] = "/sys/bus/pci/devices/";
-	if (strncmp(path, folder, strlen(folder)) != 0)
-		return NULL;
-	const char *bdf = path + strlen(folder);
-	size_t length = strcspn(bdf, "/");
-	for (unsigned i = 0; i < world.device_count; i++) {
-		struct fake_device *device = world.devices[i];
-		if (device->hidden_in_sysfs || strlen(device->bdf) != length || strncmp(device->bdf, bdf, length) != 0)
+	static const char *const folders[] = {"/sys/bus/pci/devices/", "/sys/bus/mdev/devices/"};
+	for (unsigned i = 0; i < 2 * world.device_count; i++) {
+		struct fake_device *device = world.devices[i / 2];
+		const char *folder = folders[i % 2], *wanted = model_sysfs_name(device);
+		if (device->hidden_in_sysfs || (device->uuid[0] != 0) != i % 2 ||
+		    strncmp(path, folder, strlen(folder)) != 0)
 			continue;
-		*rest = bdf[length] ? bdf + length + 1 : "";
+		const char *name = path + strlen(folder);
+		size_t length = strcspn(name, "/");
+		if (strlen(wanted) != length || strncmp(wanted, name, length) != 0)
+			continue;
+		*rest = name[length] ? name + length + 1 : "";
 		return device;
 	}
 	return NULL;
@@ -45,6 +47,11 @@ struct fake_device *model_sysfs_device_of_node(const char *path)
 	return NULL;
 }
 
+const char *model_sysfs_name(const struct fake_device *device)
+{
+	return device->uuid[0] ? device->uuid : device->bdf;
+}
+
 static int copy_name(const char *text, char *name, size_t capacity)
 {
 	if (strlen(text) >= capacity)
@@ -58,7 +65,9 @@ static int sysfs_link(const char *path, char *name, size_t capacity)
 	const char *rest;
 	const struct fake_device *device = device_of_path(path, &rest);
 	if (device && strcmp(rest, "subsystem") == 0)
-		return copy_name("pci", name, capacity);
+		return copy_name(device->uuid[0] ? "mdev" : "pci", name, capacity);
+	if (device && strcmp(rest, "physfn") == 0 && device->physfn[0])
+		return copy_name(device->physfn, name, capacity);
 	if (device && strcmp(rest, "driver") == 0 && device->driver[0])
 		return copy_name(device->driver, name, capacity);
 	if (device && strcmp(rest, "iommu_group") == 0 && device->group >= 0) {
@@ -73,15 +82,23 @@ static int sysfs_link(const char *path, char *name, size_t capacity)
 	char device_path[64];
 	snprintf(device_path, sizeof(device_path), "/dev/vfio/devices/vfio%d", node);
 	device = model_sysfs_device_of_node(device_path);
-	return device && !device->hidden_in_sysfs ? copy_name(device->bdf, name, capacity) : -ENOENT;
+	return device && !device->hidden_in_sysfs ? copy_name(model_sysfs_name(device), name, capacity) : -ENOENT;
 }
 
 static int sysfs_line(const char *path, char *line, size_t capacity)
 {
 	const char *rest;
 	const struct fake_device *device = device_of_path(path, &rest);
-	char text[32];
-	if (device && strcmp(rest, "vendor") == 0)
+	char text[32], number[32];
+	if (device)
+		snprintf(number, sizeof(number), "vfio-dev/vfio%d/dev", device->node);
+	if (device && strcmp(rest, number) == 0 && device->node >= 0 && !world.no_cdevs)
+		snprintf(text, sizeof(text), "510:%d", device->node);
+	else if (device && strcmp(rest, "sriov_totalvfs") == 0 && device->is_pf)
+		snprintf(text, sizeof(text), "8");
+	else if (device && strcmp(rest, "iommu/intel-iommu/ecap") == 0)
+		snprintf(text, sizeof(text), device->non_coherent ? "f00f1a" : "f00f9a");
+	else if (device && strcmp(rest, "vendor") == 0)
 		snprintf(text, sizeof(text), "0x%04x", fake_config_get(device, 0, 2));
 	else if (device && strcmp(rest, "device") == 0)
 		snprintf(text, sizeof(text), "0x%04x", fake_config_get(device, 2, 2));

@@ -106,20 +106,62 @@ Test(address, absent_device_is_refused_with_the_command_that_lists_devices)
 Test(address, device_without_a_driver_is_refused_with_the_command_that_binds_it)
 {
 	fake_device_driver(fake_nvme("0000:3b:00.0"), NULL);
-	assert_refused("0000:3b:00.0", -ENODEV, "driverctl set-override 0000:3b:00.0 vfio-pci");
+	assert_refused("0000:3b:00.0", -ENODEV, "tenon bind 0000:3b:00.0");
 }
 
 Test(address, device_with_a_host_driver_is_refused_with_its_name)
 {
 	fake_device_driver(fake_nvme("0000:3b:00.0"), "nvme");
 	assert_refused("0000:3b:00.0", -EBUSY, "nvme");
-	assert_refused("0000:3b:00.0", -EBUSY, "driverctl set-override 0000:3b:00.0 vfio-pci");
+	assert_refused("0000:3b:00.0", -EBUSY, "tenon bind 0000:3b:00.0");
 }
 
-Test(address, vfio_without_character_devices_is_refused_with_the_option_that_is_missing)
+Test(address, vfio_without_character_devices_is_found_by_its_group)
+{
+	fake_nvme("0000:3b:00.0");
+	fake_set_cdevs(false);
+	struct address address;
+	cr_assert_eq(address_find("0000:3b:00.0", &address, NULL), 0);
+	cr_assert_str_eq(address.path, "");
+	cr_assert_eq(address.group, 0x3b);
+}
+
+Test(address, kernel_that_shows_nothing_but_the_driver_is_believed)
 {
 	fake_nvme("0000:3b:00.0")->node = -1;
-	assert_refused("0000:3b:00.0", -ENODEV, "CONFIG_VFIO_DEVICE_CDEV");
+	struct address address;
+	cr_assert_eq(address_find("0000:3b:00.0", &address, NULL), 0);
+	cr_assert_str_eq(address.path, "");
+}
+
+#define UUID "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001"
+
+Test(address, mediated_device_is_found_by_its_uuid)
+{
+	fake_device_mediated(fake_nvme("0000:3b:00.0"), UUID);
+	struct address address;
+	cr_assert_eq(address_find(UUID, &address, NULL), 0);
+	cr_assert_str_eq(address.uuid, UUID);
+	cr_assert_str_eq(address.bdf, "");
+	cr_assert_str_eq(address.name, UUID);
+	cr_assert_str_eq(address_of_device(&address), UUID);
+	cr_assert_str_eq(address.path, "/dev/vfio/devices/vfio0");
+	cr_assert_eq(address.group, 0x3b);
+}
+
+Test(address, mediated_device_is_found_by_its_node)
+{
+	fake_device_mediated(fake_nvme("0000:3b:00.0"), UUID);
+	struct address address;
+	cr_assert_eq(address_find("/dev/vfio/devices/vfio0", &address, NULL), 0);
+	cr_assert_str_eq(address.uuid, UUID);
+	cr_assert_eq(address.group, 0x3b);
+}
+
+Test(address, absent_mediated_device_is_refused_with_the_command_that_makes_one)
+{
+	fake_nvme("0000:3b:00.0");
+	assert_refused(UUID, -ENODEV, "mdevctl");
 }
 
 Test(address, text_that_is_neither_address_nor_path_is_refused_with_examples)

@@ -150,6 +150,26 @@ Test(device_open, passed_fd_is_borrowed)
 	fixture_close(&fixture);
 }
 
+Test(device_open, passed_fd_that_stays_bound_leaves_the_address_space)
+{
+	struct fake_device *fake = fake_nvme("0000:3b:00.0");
+	int fd = kernel_open("/dev/vfio/devices/vfio0", 2);
+	struct fixture fixture;
+	fixture_init(&fixture);
+	struct tenon_device_options options = fixture_options(&fixture, fake);
+	options.address = NULL;
+	options.cdev = fd;
+	cr_assert_eq(tenon_device_open(&options, &fixture.device, NULL), 0);
+	cr_assert(fake_dma_reaches(fake, 0, true));
+	tenon_device_close(fixture.device);
+	cr_assert(!fake_dma_reaches(fake, 0, false));
+	cr_assert_eq(fake_ioas_count(), 0);
+	cr_assert_neq(fake->owner, NULL, "it is bound as long as its owner has it open");
+	kernel_close(fd);
+	fixture.device = NULL;
+	fixture_close(&fixture);
+}
+
 Test(device_open, passed_fd_may_be_closed_while_the_device_is_in_use)
 {
 	struct fake_device *fake = fake_nvme("0000:3b:00.0");
@@ -194,9 +214,9 @@ Test(device_open, bad_options_are_refused)
 	const struct tenon_device_options good = fixture_options(&fixture, fake);
 	struct tenon_host_ops no_route = fixture.host.ops, small_ops = fixture.host.ops;
 	no_route.route_set = NULL;
-	small_ops.size--;
+	small_ops.size = offsetof(struct tenon_host_ops, intx_level) - 1;
 	struct tenon_device_options bad[6] = {good, good, good, good, good, good};
-	bad[0].size--;
+	bad[0].size = offsetof(struct tenon_device_options, reset) - 1;
 	bad[1].space = NULL;
 	bad[2].ops = NULL;
 	bad[3].address = NULL;
@@ -234,6 +254,25 @@ Test(device_open, half_of_an_optional_pair_is_refused)
 		assert_message(&err, code);
 	}
 	fixture.device = NULL;
+	fixture_close(&fixture);
+}
+
+/* What follows in its memory is no part of the options that it knew. */
+Test(device_open, options_and_operations_of_the_first_version_s_caller_are_accepted)
+{
+	struct fake_device *fake = fake_nvme("0000:3b:00.0");
+	struct fixture fixture;
+	fixture_init(&fixture);
+	struct tenon_device_options options = fixture_options(&fixture, fake);
+	options.size = offsetof(struct tenon_device_options, reset);
+	options.vf_token = "no token at all";
+	options.reset = (enum tenon_reset_policy)77;
+	struct tenon_host_ops ops = fixture.host.ops;
+	ops.size = offsetof(struct tenon_host_ops, intx_level);
+	memset(&ops.intx_level, 0xff, sizeof(ops.intx_level));
+	options.ops = &ops;
+	int code = tenon_device_open(&options, &fixture.device, &fixture.err);
+	cr_assert_eq(code, 0, "%s", fixture.err.message);
 	fixture_close(&fixture);
 }
 
@@ -419,7 +458,7 @@ Test(device_open, group_that_is_not_free_is_refused_with_its_members)
 	assert_says(&fixture, "group 59");
 	assert_says(&fixture, "0000:3b:00.1");
 	assert_says(&fixture, "igb");
-	assert_says(&fixture, "driverctl");
+	assert_says(&fixture, "tenon bind 0000:3b:00.1");
 }
 
 Test(device_open, node_without_permission_is_refused)

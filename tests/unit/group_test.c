@@ -21,15 +21,15 @@ static struct fake_device *member(const char *bdf, const char *driver)
 Test(group, number_is_read_from_sysfs)
 {
 	member("0000:3b:00.0", "vfio-pci");
-	cr_assert_eq(group_of("0000:3b:00.0"), 17);
+	cr_assert_eq(group_of("/sys/bus/pci/devices/0000:3b:00.0"), 17);
 }
 
 Test(group, device_without_iommu_has_none)
 {
 	member("0000:3b:00.0", "vfio-pci")->group = -1;
-	cr_assert_eq(group_of("0000:3b:00.0"), -1);
+	cr_assert_eq(group_of("/sys/bus/pci/devices/0000:3b:00.0"), -1);
 	struct tenon_error err = {0};
-	int code = group_check("0000:3b:00.0", &err);
+	int code = group_check("0000:3b:00.0", -1, &err);
 	cr_assert_eq(code, -ENODEV);
 	assert_message(&err, code);
 }
@@ -38,7 +38,7 @@ Test(group, free_group_is_accepted)
 {
 	member("0000:3b:00.0", "vfio-pci");
 	member("0000:3b:00.1", "vfio-pci");
-	cr_assert_eq(group_check("0000:3b:00.0", NULL), 0);
+	cr_assert_eq(group_check("0000:3b:00.0", 17, NULL), 0);
 }
 
 Test(group, members_without_dma_of_their_own_do_not_block)
@@ -47,24 +47,25 @@ Test(group, members_without_dma_of_their_own_do_not_block)
 	member("0000:3a:00.0", "pcieport");
 	member("0000:3b:00.1", "pci-stub");
 	member("0000:3b:00.2", NULL);
-	member("0000:3b:00.3", "vfio_pci_migration");
-	cr_assert_eq(group_check("0000:3b:00.0", NULL), 0);
+	member("0000:3b:00.3", "mlx5_vfio_pci");
+	cr_assert_eq(group_check("0000:3b:00.0", 17, NULL), 0);
 }
 
 Test(group, other_groups_do_not_block)
 {
 	member("0000:3b:00.0", "vfio-pci");
 	member("0000:04:00.0", "nvme")->group = 18;
-	cr_assert_eq(group_check("0000:3b:00.0", NULL), 0);
+	cr_assert_eq(group_check("0000:3b:00.0", 17, NULL), 0);
 }
 
-Test(group, refusal_names_the_group_each_blocking_member_its_driver_and_the_command)
+Test(group, refusal_names_the_group_its_members_their_drivers_which_of_them_block_and_the_command)
 {
 	member("0000:3b:00.0", "vfio-pci");
 	member("0000:3b:00.1", "snd_hda_intel");
 	member("0000:3b:00.2", "xhci_hcd");
+	member("0000:3b:00.3", NULL);
 	struct tenon_error err = {0};
-	int code = group_check("0000:3b:00.0", &err);
+	int code = group_check("0000:3b:00.0", 17, &err);
 	cr_assert_eq(code, -EBUSY);
 	assert_message(&err, code);
 	static const char *const words[] = {
@@ -74,7 +75,9 @@ Test(group, refusal_names_the_group_each_blocking_member_its_driver_and_the_comm
 		"snd_hda_intel",
 		"0000:3b:00.2",
 		"xhci_hcd",
-		"driverctl set-override 0000:3b:00.1 vfio-pci",
+		"0000:3b:00.0 (vfio-pci)",
+		"0000:3b:00.3 (no driver)",
+		"tenon bind 0000:3b:00.1 0000:3b:00.2",
 	};
 	for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 		cr_assert(strstr(err.message, words[i]), "\"%s\" is missing: %s", words[i], err.message);
@@ -89,10 +92,10 @@ Test(group, refusal_of_a_large_group_still_ends_with_the_command)
 		member(bdf, "a_driver_with_a_long_name_0123");
 	}
 	struct tenon_error err = {0};
-	int code = group_check("0000:3b:00.0", &err);
+	int code = group_check("0000:3b:00.0", 17, &err);
 	cr_assert_eq(code, -EBUSY);
 	assert_message(&err, code);
-	cr_assert(strstr(err.message, "driverctl set-override 0000:3c:01.0 vfio-pci"), "%s", err.message);
+	cr_assert(strstr(err.message, "tenon bind 0000:3c:01.0 0000:3c:02.0"), "%s", err.message);
 }
 
 Test(group, folder_that_cannot_be_read_is_an_error)
@@ -100,7 +103,7 @@ Test(group, folder_that_cannot_be_read_is_an_error)
 	member("0000:3b:00.0", "vfio-pci");
 	fake_fail_kind(FAKE_LIST, 1, EACCES);
 	struct tenon_error err = {0};
-	int code = group_check("0000:3b:00.0", &err);
+	int code = group_check("0000:3b:00.0", 17, &err);
 	cr_assert_eq(code, -EACCES);
 	assert_message(&err, code);
 }

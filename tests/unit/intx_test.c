@@ -232,18 +232,11 @@ Test(intx, slot_without_a_wire_leaves_the_device_usable)
 	fixture_close(&fixture);
 }
 
-static int refuse_line(void *context, unsigned pin, int trigger, int resample, struct tenon_error *err)
-{
-	struct fake_host *host = context;
-	host->calls[HOST_INTX_ATTACH]++;
-	return tenon_fail(err, -ENXIO, "host: pin %u is not wired; use MSI", pin);
-}
-
 Test(intx, slot_without_a_wire_is_not_asked_again_and_again)
 {
 	struct fixture fixture;
 	fixture_open(&fixture, fake_edu("0000:04:00.0"));
-	fixture.host.ops.intx_attach = refuse_line;
+	host_fail_always(&fixture.host, HOST_INTX_ATTACH, ENXIO);
 	for (unsigned i = 0; i < 100; i++) {
 		guest_command(&fixture, PCI_COMMAND_MEMORY, 0);
 		guest_command(&fixture, 0, PCI_COMMAND_MEMORY);

@@ -63,13 +63,45 @@ Test(space, destroy_accepts_null)
 
 Test(space, options_that_are_too_small_are_refused)
 {
-	struct tenon_space_options options = {.size = sizeof(options) - 1};
+	struct tenon_space_options options = {.size = offsetof(struct tenon_space_options, container) - 1};
 	struct tenon_space *space = NULL;
 	struct tenon_error err = {0};
 	int code = tenon_space_create(&options, &space, &err);
 	cr_assert_eq(code, -EINVAL);
 	assert_message(&err, code);
 	cr_assert_null(space);
+}
+
+Test(space, options_of_the_first_version_s_caller_are_accepted)
+{
+	struct tenon_space_options options = {.size = offsetof(struct tenon_space_options, container),
+					      .container = 77,
+					      .interface = (enum tenon_interface)77,
+					      .reserved = 77};
+	struct tenon_space *space;
+	cr_assert_eq(tenon_space_create(&options, &space, NULL), 0);
+	tenon_space_destroy(space);
+	assert_no_heap_leak();
+}
+
+Test(space, options_that_exclude_each_other_are_refused)
+{
+	const size_t size = sizeof(struct tenon_space_options);
+	const struct tenon_space_options bad[] = {
+		{.size = size, .iommufd = 7, .container = 8},
+		{.size = size, .iommufd = 7, .interface = TENON_INTERFACE_CONTAINER},
+		{.size = size, .container = 7, .interface = TENON_INTERFACE_IOMMUFD},
+		{.size = size, .interface = (enum tenon_interface)3},
+		{.size = size, .reserved = 1},
+	};
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct tenon_space *space = NULL;
+		struct tenon_error err = {0};
+		int code = tenon_space_create(&bad[i], &space, &err);
+		cr_assert_eq(code, -EINVAL, "case %u gave %d", i, code);
+		assert_message(&err, code);
+		cr_assert_null(space);
+	}
 }
 
 Test(space, options_of_a_newer_caller_are_accepted_when_the_rest_is_zero)
@@ -461,6 +493,20 @@ Test(space, check_refuses_more_regions_than_there_is_room_for)
 	assert_no_heap_leak();
 }
 
+Test(space, check_steps_over_what_a_newer_caller_s_regions_have_more)
+{
+	struct {
+		struct tenon_space_region known;
+		uint64_t later;
+	} regions[2] = {{.known = region_at(0, MIB)}, {.known = region_at(MIB, MIB)}};
+	regions[0].known.size = regions[1].known.size = sizeof(regions[0]);
+	struct tenon_space *space = new_space();
+	cr_assert_eq(tenon_space_check(space, &regions[0].known, 2, NULL), 0);
+	regions[1].known.gpa = 0x1000;
+	cr_assert_eq(tenon_space_check(space, &regions[0].known, 2, NULL), -EEXIST);
+	tenon_space_destroy(space);
+}
+
 Test(space, check_adds_all_regions_up_for_the_lock_limit)
 {
 	struct fixture fixture;
@@ -556,6 +602,10 @@ Test(space, missing_iommufd_is_refused_with_the_option_that_is_missing)
 	fake_set_iommufd(false);
 	struct fixture fixture;
 	fixture_init(&fixture);
+	tenon_space_destroy(fixture.space);
+	const struct tenon_space_options space_options = {.size = sizeof(space_options),
+							  .interface = TENON_INTERFACE_IOMMUFD};
+	cr_assert_eq(tenon_space_create(&space_options, &fixture.space, NULL), 0);
 	const struct tenon_device_options options = fixture_options(&fixture, fake);
 	int code = tenon_device_open(&options, &fixture.device, &fixture.err);
 	cr_assert_eq(code, -ENOENT);

@@ -43,9 +43,11 @@ struct tenon_host_ops {
 	size_t size; /* sizeof(struct tenon_host_ops) */
 
 	/*
-	 * The VM owns this device file from now on / no longer. On KVM: KVM_DEV_VFIO_FILE_ADD and _DEL, from which KVM
-	 * derives whether WBINVD and guest memory types matter. Called before the device is bound, and when it is given
-	 * back, just before its last file descriptor here is closed. Optional.
+	 * The VM owns this file from now on / no longer: a VFIO character device, or on the container interface the file of an
+	 * IOMMU group, which is added once, with the first device of the group in the space, and removed with the last, each
+	 * through that device's operations. On KVM: KVM_DEV_VFIO_FILE_ADD and _DEL, from which KVM derives whether WBINVD and
+	 * guest memory types matter. Called before the device is opened or bound, and when it is given back, just before its last
+	 * file descriptor here is closed. Optional.
 	 */
 	int (*file_add)(void *host, int fd, struct tenon_error *err);
 	void (*file_remove)(void *host, int fd);
@@ -85,15 +87,15 @@ struct tenon_host_ops {
 	int (*intx_attach)(void *host, unsigned pin, int trigger, int resample, struct tenon_error *err);
 	void (*intx_detach)(void *host, unsigned pin, int trigger, int resample);
 
+	/* One line without a full stop. Optional. */
+	void (*log)(void *host, enum tenon_log_level level, const char *message);
+
 	/*
 	 * Sets the line of INTx pin 1-4 of this device; a line shared by devices is high while any of them holds it high.
 	 * For INTx where intx_attach is missing or refuses with -ENOTSUP (any other refusal leaves the device without INTx).
 	 * Called only when the level changes. Optional.
 	 */
 	void (*intx_level)(void *host, unsigned pin, bool asserted);
-
-	/* One line without a full stop. Optional. */
-	void (*log)(void *host, enum tenon_log_level level, const char *message);
 };
 
 #pragma GCC visibility pop

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+tenon_linux guest --device $NVME --iommu container
