@@ -10,7 +10,7 @@
 
 #include "vfio_fixture.h"
 
-static void *ram(void)
+void *fixture_ram(void)
 {
 	static void *memory;
 	if (!memory) {
@@ -27,7 +27,7 @@ void fixture_init(struct fixture *fixture)
 	int code = tenon_space_create(NULL, &fixture->space, &fixture->err);
 	cr_assert_eq(code, 0, "%s", fixture->err.message);
 	const struct tenon_space_region region = {
-		.size = sizeof(region), .gpa = 0, .size_bytes = RAM_BYTES, .hva = ram()};
+		.size = sizeof(region), .gpa = 0, .size_bytes = RAM_BYTES, .hva = fixture_ram()};
 	code = tenon_space_add(fixture->space, &region, &fixture->err);
 	cr_assert_eq(code, 0, "%s", fixture->err.message);
 }
@@ -36,7 +36,7 @@ struct tenon_device_options fixture_options(struct fixture *fixture, const struc
 {
 	return (struct tenon_device_options){
 		.size = sizeof(struct tenon_device_options),
-		.address = fake->bdf,
+		.address = fake ? fake->bdf : NULL,
 		.space = fixture->space,
 		.ops = &fixture->host.ops,
 		.host = &fixture->host,

@@ -22,6 +22,8 @@ struct fixture {
 	struct tenon_error err;
 };
 
+/** RAM_BYTES of memory that may be given to any guest. */
+void *fixture_ram(void);
 /** A space with RAM at 0, and the host; no device yet. */
 void fixture_init(struct fixture *fixture);
 /** Options that open `fake` by its BDF with the fixture's host and space. */
