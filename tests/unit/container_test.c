@@ -46,6 +46,7 @@ static void fixture_open_by_group(struct fixture *fixture, struct fake_device *f
 	use_interface(fixture, TENON_INTERFACE_CONTAINER);
 	fixture->fake = fake;
 	fixture->device = open_device(fixture, fake);
+	fixture->host.device = fixture->device;
 }
 
 static void assert_refused(struct fixture *fixture, struct fake_device *fake, int expected, const char *word)
