@@ -201,7 +201,7 @@ static void function_reset_requested(struct tenon_device *device, uint8_t *contr
 	struct tenon_error error;
 	bool requested = *control & bit;
 	*control &= (uint8_t)~bit;
-	if (requested && able && device_reset_locked(device, &error) < 0)
+	if (requested && able && reset_by_guest(device, &error) < 0)
 		device_log_error(device, &error);
 }
 

@@ -89,6 +89,8 @@ static int check_options(const struct tenon_device_options *options, struct teno
 		return tenon_fail(err, -EINVAL, "device: a required host operation is missing; see <tenon/host.h>");
 	if (options->intx == TENON_INTX_TRAPPED && !ops->intx_level)
 		return tenon_fail(err, -EINVAL, "device: trapped INTx needs the host operation intx_level; set it");
+	if ((unsigned)options->reset > TENON_RESET_NEVER)
+		return tenon_fail(err, -EINVAL, "device: .reset is no reset policy; see <tenon/device.h>");
 	return 0;
 }
 
@@ -106,7 +108,6 @@ static void describe(struct tenon_device *device)
 	info->class_code = config_value32(config, PCI_CLASS_REVISION) >> 8;
 	info->pcie = config->size_bytes == TENON_CONFIG_BYTES;
 	info->sriov_hidden = config->sriov_hidden;
-	info->reset = device->transport->can_reset ? TENON_RESET_FUNCTION : TENON_RESET_NONE;
 }
 
 static int build(struct tenon_device *device, bool multifunction, struct tenon_error *err)
@@ -144,37 +145,21 @@ int tenon_device_open(const struct tenon_device_options *options, struct tenon_d
 	device->ops = &device->known_ops;
 	device->host = options->host;
 	device->slot = options->slot;
+	device->reset.policy = options->reset;
 
-	/* Binding resets the device (vfio_pci_core_enable): another reset here would only cost its 100 ms twice. */
+	/* Binding resets a function that the kernel can reset (vfio_pci_core_enable); reset_at_open sees to the others. */
 	code = binding_open(device, options, err);
 	if (code == 0)
 		code = build(device, options->multifunction, err);
+	if (code == 0)
+		code = reset_at_open(device, err);
 	if (code < 0) {
 		tenon_device_close(device);
 		return code;
 	}
-	if (!device->transport->can_reset)
-		device_log(device, TENON_LOG_WARNING,
-			   "%s: the kernel cannot reset it, so it keeps the state of its last user; assign only "
-			   "trusted devices so",
-			   device->address.name);
 	space_enlist(device->space, &device->member);
 	*out = device;
 	return 0;
-}
-
-/* Interrupts off, BARs gone, no DMA, D0: what must hold before a reset, and before the device is given back. */
-static void quiesce(struct tenon_device *device)
-{
-	struct config *config = &device->config;
-	interrupts_reset(device);
-	config_set16(config->value, PCI_COMMAND, 0);
-	bars_withdraw(device);
-	bars_direct(device, true);
-	/* D0 first: on the way back from D3 the kernel restores the COMMAND that it saved on the way in. */
-	if (config->pm && config_value16(config, config->pm + PCI_PM_CTRL) & PCI_PM_CTRL_STATE_MASK)
-		device_hardware_config_write(device, config->pm + PCI_PM_CTRL, 2, 0);
-	device_hardware_config_write(device, PCI_COMMAND, 2, 0);
 }
 
 void tenon_device_close(struct tenon_device *device)
@@ -183,37 +168,13 @@ void tenon_device_close(struct tenon_device *device)
 		return;
 	space_delist(device->space, &device->member);
 	if (device->transport && device->config.size_bytes)
-		quiesce(device);
+		reset_quiesce(device);
 	interrupts_finish(device);
 	events_finish(device);
 	bars_finish(device);
 	binding_close(device);
 	pthread_mutex_destroy(&device->lock);
 	free(device);
-}
-
-int device_reset_locked(struct tenon_device *device, struct tenon_error *err)
-{
-	quiesce(device);
-	int code = 0;
-	if (device->transport->can_reset)
-		code = device->transport->ops->reset(device->transport, err);
-	else
-		code = tenon_fail(
-			err, -EOPNOTSUPP,
-			"%s: the kernel has no way to reset it alone; it was only quiesced and keeps its inner state",
-			device->address.name);
-	config_reset(device);
-	return code;
-}
-
-int tenon_device_reset(struct tenon_device *device, struct tenon_error *err)
-{
-	pthread_mutex_lock(&device->lock);
-	device->guest_messages = 0;
-	int code = device_reset_locked(device, err);
-	pthread_mutex_unlock(&device->lock);
-	return code;
 }
 
 const struct tenon_device_info *tenon_device_info(const struct tenon_device *device)
@@ -232,6 +193,7 @@ uint32_t tenon_device_config_read(struct tenon_device *device, unsigned offset, 
 void tenon_device_config_write(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value)
 {
 	pthread_mutex_lock(&device->lock);
+	device->reset.used = true;
 	config_write(device, offset, size_bytes, value);
 	pthread_mutex_unlock(&device->lock);
 }

@@ -17,6 +17,7 @@
 #include "config.h"
 #include "events.h"
 #include "interrupts.h"
+#include "reset.h"
 #include "space.h"
 #include "transport.h"
 
@@ -37,6 +38,7 @@ struct tenon_device {
 	struct bars bars;
 	struct interrupts interrupts;
 	struct events events;
+	struct reset_state reset;
 	unsigned
 		guest_messages; /* log lines that the guest caused; bounded, so that a hostile guest cannot flood the log */
 };
@@ -51,8 +53,5 @@ void device_log_error(struct tenon_device *device, const struct tenon_error *err
 /** Reads a little-endian value of the device's own config space; all ones when the device does not answer. */
 uint32_t device_hardware_config_read(struct tenon_device *device, unsigned offset, unsigned size_bytes);
 void device_hardware_config_write(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value);
-
-/** Quiesces (interrupts, DMA, decoding, power state) and resets; then config space as at open. */
-int device_reset_locked(struct tenon_device *device, struct tenon_error *err);
 
 #endif

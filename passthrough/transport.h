@@ -30,6 +30,23 @@ struct transport_irq {
 	bool resizable; /* vectors can be added while others are in use (no VFIO_IRQ_INFO_NORESIZE) */
 };
 
+#define TRANSPORT_AFFECTED_MAX 64
+
+/* A device that a hot reset would hit. */
+struct transport_affected {
+	uint16_t segment;
+	uint8_t bus, devfn;
+	/* By device id: > 0 an id in our address space, 0 not open but in a group that we own, -1 not ours. Else an IOMMU group. */
+	int32_t id;
+};
+
+struct transport_hot_reset {
+	bool by_device_id;
+	bool owned;     /* by_device_id: the kernel says that it would do it for us */
+	unsigned count; /* 0: no hot reset; more than TRANSPORT_AFFECTED_MAX: `affected` holds none of them */
+	struct transport_affected affected[TRANSPORT_AFFECTED_MAX];
+};
+
 struct transport;
 
 struct transport_ops {
@@ -61,6 +78,10 @@ struct transport_ops {
 	int (*irq_unmask)(struct transport *transport, unsigned irq, struct tenon_error *err);
 
 	int (*reset)(struct transport *transport, struct tenon_error *err);
+	/* What a reset of the device's slot or bus would hit. */
+	int (*hot_reset_info)(struct transport *transport, struct transport_hot_reset *out, struct tenon_error *err);
+	/* Does it. `group_fds` prove what is ours where hot_reset_info was not by device id; none otherwise. */
+	int (*hot_reset)(struct transport *transport, const int *group_fds, unsigned count, struct tenon_error *err);
 	void (*close)(struct transport *transport);
 };
 

@@ -53,6 +53,14 @@ struct bind_iommufd_with_token {
 	uint64_t token_uuid_ptr;
 };
 
+/* Hot reset of devices that are used through iommufd (Linux 6.5) */
+#ifndef VFIO_PCI_HOT_RESET_FLAG_DEV_ID
+#define VFIO_PCI_HOT_RESET_FLAG_DEV_ID       (1u << 0)
+#define VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED (1u << 1)
+#define VFIO_PCI_DEVID_OWNED                 0
+#define VFIO_PCI_DEVID_NOT_OWNED             (-1)
+#endif
+
 /* iommufd (Linux 6.2): every argument starts with its own size */
 #ifndef IOMMU_IOAS_ALLOC
 struct iommu_destroy {

@@ -233,19 +233,95 @@ static int irq_unmask(struct transport *transport, unsigned irq, struct tenon_er
 	return 0;
 }
 
+/* The kernel only tries the locks of a device and of its neighbours, which a reader of sysfs may hold for a moment. */
+static int patient_ioctl(const struct vfio_file *file, unsigned long request, void *argument)
+{
+	int code = -EAGAIN;
+	for (unsigned tries = 0; (code == -EAGAIN || code == -EBUSY) && tries < RESET_TRIES; tries++) {
+		if (tries)
+			kernel_sleep_ms(RESET_PAUSE_MS);
+		code = kernel_ioctl(file->fd, request, argument);
+	}
+	return code;
+}
+
 static int reset(struct transport *transport, struct tenon_error *err)
 {
 	struct vfio_file *file = vfio_file(transport);
-	int code = -EAGAIN;
-	/* The kernel only tries the device's lock, which a reader of sysfs may hold for a moment. */
-	for (unsigned tries = 0; code == -EAGAIN && tries < RESET_TRIES; tries++) {
-		if (tries)
-			kernel_sleep_ms(RESET_PAUSE_MS);
-		code = kernel_ioctl(file->fd, VFIO_DEVICE_RESET, NULL);
-	}
+	int code = patient_ioctl(file, VFIO_DEVICE_RESET, NULL);
 	if (code < 0)
 		return tenon_fail(err, code, "%s: VFIO_DEVICE_RESET failed: %s; see the host's kernel log", file->name,
 				  strerror(-code));
+	return 0;
+}
+
+static int read_affected(const struct vfio_file *file, const struct vfio_pci_hot_reset_info *info,
+			 struct transport_hot_reset *out, struct tenon_error *err)
+{
+	if (info->count == 0 || info->count > TRANSPORT_AFFECTED_MAX)
+		return tenon_fail(err, -EPROTO,
+				  "%s: VFIO_DEVICE_GET_PCI_HOT_RESET_INFO tells of %u devices in room for %d; report "
+				  "this kernel",
+				  file->name, info->count, TRANSPORT_AFFECTED_MAX);
+	out->by_device_id = info->flags & VFIO_PCI_HOT_RESET_FLAG_DEV_ID;
+	out->owned = info->flags & VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED;
+	out->count = info->count;
+	for (unsigned i = 0; i < info->count; i++)
+		out->affected[i] = (struct transport_affected){
+			.segment = info->devices[i].segment,
+			.bus = info->devices[i].bus,
+			.devfn = info->devices[i].devfn,
+			.id = (int32_t)info->devices[i].group_id, /* a device id where the flag says so */
+		};
+	return 0;
+}
+
+static int hot_reset_info(struct transport *transport, struct transport_hot_reset *out, struct tenon_error *err)
+{
+	struct vfio_file *file = vfio_file(transport);
+	*out = (struct transport_hot_reset){0};
+	size_t bytes = sizeof(struct vfio_pci_hot_reset_info) +
+		       TRANSPORT_AFFECTED_MAX * sizeof(struct vfio_pci_dependent_device);
+	struct vfio_pci_hot_reset_info *info = calloc(1, bytes);
+	if (!info)
+		return tenon_fail(err, -ENOMEM, "%s: cannot ask for its hot reset: out of memory; free some memory",
+				  file->name);
+	info->argsz = (uint32_t)bytes;
+	int code = patient_ioctl(file, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, info); /* EAGAIN: the topology changed */
+	if (code == -ENODEV)
+		code = 0; /* neither slot nor bus can be reset */
+	else if (code == -ENOSPC) {
+		out->count =
+			TRANSPORT_AFFECTED_MAX + 1; /* what the kernel counts may change: only "too many" matters */
+		code = 0;
+	} else if (code < 0)
+		code = tenon_fail(err, code,
+				  "%s: VFIO_DEVICE_GET_PCI_HOT_RESET_INFO failed: %s; see the host's kernel log",
+				  file->name, strerror(-code));
+	else
+		code = read_affected(file, info, out, err);
+	free(info);
+	return code;
+}
+
+static int hot_reset(struct transport *transport, const int *group_fds, unsigned count, struct tenon_error *err)
+{
+	struct vfio_file *file = vfio_file(transport);
+	size_t bytes = sizeof(struct vfio_pci_hot_reset) + count * sizeof(int32_t);
+	struct vfio_pci_hot_reset *request = calloc(1, bytes);
+	if (!request)
+		return tenon_fail(err, -ENOMEM, "%s: cannot hot reset: out of memory; free some memory", file->name);
+	request->argsz = (uint32_t)bytes;
+	request->count = count;
+	if (count)
+		memcpy(request->group_fds, group_fds, count * sizeof(int32_t));
+	int code = patient_ioctl(file, VFIO_DEVICE_PCI_HOT_RESET, request);
+	free(request);
+	if (code < 0)
+		return tenon_fail(
+			err, code, "%s: VFIO_DEVICE_PCI_HOT_RESET failed: %s; %s", file->name, strerror(-code),
+			code == -EINVAL ? "a device of its bus changed hands meanwhile: see its reset plan again"
+					: "see the host's kernel log");
 	return 0;
 }
 
@@ -267,6 +343,8 @@ static const struct transport_ops vfio_file_ops = {
 	.irq_unmask_on = irq_unmask_on,
 	.irq_unmask = irq_unmask,
 	.reset = reset,
+	.hot_reset_info = hot_reset_info,
+	.hot_reset = hot_reset,
 	.close = close_file,
 };
 

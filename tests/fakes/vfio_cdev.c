@@ -27,10 +27,8 @@ bool model_cdev_group_blocked(const struct fake_device *device)
 	return device->group_owned;
 }
 
-int model_cdev_reset_function(struct fake_device *device)
+void model_cdev_forget(struct fake_device *device)
 {
-	if (device->reset_error)
-		return -device->reset_error;
 	device->resets++;
 	device->command_at_reset = (uint16_t)fake_config_get(device, PCI_COMMAND, 2);
 	device->interrupts_at_reset = device->irq_kind >= 0;
@@ -41,6 +39,13 @@ int model_cdev_reset_function(struct fake_device *device)
 	}
 	for (unsigned i = 0; i < FAKE_VECTORS_MAX; i++)
 		device->vectors[i].pending = false;
+}
+
+int model_cdev_reset_function(struct fake_device *device)
+{
+	if (device->reset_error)
+		return -device->reset_error;
+	model_cdev_forget(device);
 	fake_journal("reset %s", device->bdf);
 	return 0;
 }
@@ -90,7 +95,7 @@ static int bind(struct fake_file *file, struct vfio_device_bind_iommufd *request
 	file->iommufd = iommufd;
 	model_files_hold(iommufd);
 	model_cdev_enable(device, file);
-	request->out_devid = ++world.next_id;
+	request->out_devid = device->id = ++world.next_id;
 	return 0;
 }
 
@@ -277,6 +282,10 @@ int model_cdev_ioctl(struct fake_file *file, unsigned long request, void *argume
 		return model_irqs_set(device, argument);
 	case FAKE_DEVICE_RESET:
 		return reset(device);
+	case FAKE_HOT_RESET_INFO:
+		return model_hot_reset_info(file, argument);
+	case FAKE_HOT_RESET:
+		return model_hot_reset(file, argument);
 	default:
 		return -ENOTTY;
 	}

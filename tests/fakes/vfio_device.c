@@ -113,6 +113,7 @@ struct fake_device *fake_device_add(const char *bdf, uint16_t vendor, uint16_t i
 	device->node = (int)world.device_count;
 	device->config_bytes = 256;
 	device->irq_kind = -1;
+	snprintf(device->reset_method, sizeof(device->reset_method), "flr pm");
 	fake_device_driver(device, "vfio-pci");
 
 	fake_config_set(device, PCI_VENDOR_ID, 2, vendor);
@@ -147,6 +148,19 @@ void fake_device_vf(struct fake_device *vf, struct fake_device *pf)
 	snprintf(vf->physfn, sizeof(vf->physfn), "%s", pf->bdf);
 	pf->is_pf = true;
 	memset(pf->vf_token, 0x5a, sizeof(pf->vf_token)); /* a random one, until somebody sets it */
+}
+
+void fake_device_reset_method(struct fake_device *device, const char *method)
+{
+	/* A kernel that has no method has an empty file. */
+	snprintf(device->reset_method, sizeof(device->reset_method), "%s", method[0] ? method : " ");
+	device->no_reset = !method[0];
+}
+
+void fake_device_bridge(struct fake_device *device)
+{
+	fake_device_driver(device, "pcieport");
+	fake_config_set(device, PCI_CLASS_REVISION, 4, 0x06040000);
 }
 
 static void add_bar(struct fake_device *device, unsigned index, uint64_t size_bytes)

@@ -64,6 +64,8 @@ enum fake_call {
 	FAKE_IRQ_INFO,
 	FAKE_SET_IRQS,
 	FAKE_DEVICE_RESET,
+	FAKE_HOT_RESET_INFO,
+	FAKE_HOT_RESET,
 	FAKE_IOAS_ALLOC,
 	FAKE_IOAS_MAP,
 	FAKE_IOAS_UNMAP,
@@ -131,6 +133,16 @@ struct fake_vector {
 	bool pending; /* the device wanted to interrupt while nothing was armed */
 };
 
+/* What GET_PCI_HOT_RESET_INFO gets wrong. */
+enum fake_lie {
+	FAKE_LIE_NONE,
+	FAKE_LIE_COUNT_HUGE,  /* success, with 4 billion devices */
+	FAKE_LIE_COUNT_ZERO,  /* success, without any */
+	FAKE_LIE_SELF_ABSENT, /* the last device of the list is missing, and the device asked is the last */
+	FAKE_LIE_GROWING,     /* there is never room enough: ENOSPC, one more each time */
+	FAKE_LIE_NOT_OWNED,   /* every device has an id, but the flag says that they are not all owned */
+};
+
 struct fake_device {
 	/* Host view */
 	char bdf[16];
@@ -157,7 +169,12 @@ struct fake_device {
 	void *bar_written_context;
 
 	/* Kernel and host knobs */
-	bool no_reset;          /* VFIO_DEVICE_FLAGS_RESET is not set */
+	bool no_reset;           /* VFIO_DEVICE_FLAGS_RESET is not set */
+	char reset_method[48];   /* as in sysfs; "": the kernel is too old to tell */
+	unsigned slot;           /* devices of one slot (not 0) have their hot reset in common */
+	int hot_reset_error;     /* the hardware fails it so */
+	unsigned hot_reset_busy; /* so often the kernel says EBUSY: a neighbour is locked */
+	enum fake_lie lie;
 	int reset_error;        /* VFIO_DEVICE_RESET fails with it */
 	unsigned reset_busy;    /* so often VFIO_DEVICE_RESET says EAGAIN: somebody holds the device's lock */
 	bool static_msix;       /* the kernel has no dynamic MSI-X */
@@ -169,7 +186,8 @@ struct fake_device {
 	uint64_t reserved_first, reserved_last; /* IOVA reserved for it beside the MSI window; last 0: none */
 
 	/* What the hardware saw */
-	unsigned resets;
+	unsigned resets;     /* of any kind */
+	unsigned hot_resets; /* of its slot */
 	uint16_t command_at_reset;
 	unsigned power_at_reset;      /* D-state */
 	unsigned interrupts_at_reset; /* interrupt kinds that were on */
@@ -179,6 +197,7 @@ struct fake_device {
 	struct fake_file *owner; /* NULL: not bound */
 	uint8_t vf_token[16];    /* of a PF: what its VFs' users must present */
 	unsigned vf_users;       /* of a PF: how many VFs are open */
+	uint32_t id;             /* iommufd's, of the binding */
 	struct fake_ioas *ioas;
 	uint8_t vconfig[FAKE_CONFIG_MAX];
 	uint8_t virt[FAKE_CONFIG_MAX];
@@ -205,6 +224,11 @@ void fake_device_driver(struct fake_device *device, const char *driver);
 void fake_device_mediated(struct fake_device *device, const char *uuid);
 /** Makes a device a VF of another, which becomes a PF. */
 void fake_device_vf(struct fake_device *vf, struct fake_device *pf);
+
+/** Takes away a device's function-level reset: what is left is what `method` names in sysfs ("": nothing). */
+void fake_device_reset_method(struct fake_device *device, const char *method);
+/** Makes a device a PCI-to-PCI bridge with the host's port driver. */
+void fake_device_bridge(struct fake_device *device);
 
 void fake_bar_memory(struct fake_device *device, unsigned bar, uint64_t size_bytes, bool is_64bit, bool prefetchable);
 void fake_bar_io(struct fake_device *device, unsigned bar, uint32_t size_bytes);

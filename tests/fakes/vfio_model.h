@@ -114,6 +114,12 @@ void model_cdev_enable(struct fake_device *device, struct fake_file *file);
 bool model_cdev_group_blocked(const struct fake_device *device);
 /** What pci_try_reset_function does: the device forgets, its config space comes back. */
 int model_cdev_reset_function(struct fake_device *device);
+/** What a reset of any kind does to the hardware. */
+void model_cdev_forget(struct fake_device *device);
+
+/* vfio_hot_reset.c */
+int model_hot_reset_info(struct fake_file *file, void *argument);
+int model_hot_reset(struct fake_file *file, const void *argument);
 
 /* vfio_config.c */
 void model_config_bind(struct fake_device *device);

@@ -180,8 +180,8 @@ static void assert_clean(const struct vm *vm, const char *what)
 
 /*
  * Calls whose failure nobody needs to hear of: reads and writes that a bus would also have lost, sysfs facts that are only
- * told (the group's number), taking away what goes with its file anyway, and a vector that is delivered at once because the
- * event loop cannot watch it. EINVAL of GET_IRQ_INFO is no failure: the
+ * told (the group's number) or found elsewhere too (the reset method), taking away what goes with its file anyway, and a vector
+ * that is delivered at once because the event loop cannot watch it. EINVAL of GET_IRQ_INFO is no failure: the
  * device lacks that kind.
  */
 static bool may_be_silent(const char *call, int error)

@@ -2,8 +2,8 @@
 /*
  * tenon_device: a host PCI device given to a guest.
  *
- * Call order: open (the device is reset, bound and joined to its space); route the guest's config and BAR accesses to
- * it; on a VM reset call tenon_device_reset; close.
+ * Call order: open (the device is reset, bound and joined to its space); after the last open tenon_space_check_resets; route the
+ * guest's config and BAR accesses to it; on a VM reset call tenon_space_reset; close.
  * Threads: config, BAR and reset calls on one device may come from any thread; the device has a lock of its own.
  * open and close must not overlap with anything else on the same device or space.
  * A guest can do nothing through these calls that fails the VMM: a bad access is answered as hardware would, with ones.
@@ -36,11 +36,14 @@ enum tenon_slot_kind {
 	TENON_SLOT_ROOT_PORT, /* an endpoint below a root port */
 };
 
-/* What to do about a device that the kernel cannot reset, or only together with devices that this space does not own. */
+/*
+ * What to do about a device that the kernel cannot reset, or only together with devices that this space does not own. What stands
+ * in the way may still be opened into the space, so the last word is tenon_space_check_resets.
+ */
 enum tenon_reset_policy {
 	TENON_RESET_PREFER,  /* assign it with a warning; reset it whenever that is possible */
 	TENON_RESET_REQUIRE, /* refuse it, naming what stands in the way */
-	TENON_RESET_NEVER,   /* quiesce it only: for devices that a reset breaks */
+	TENON_RESET_NEVER,   /* quiesce it only, and let no bus reset hit it: for devices that a reset breaks */
 };
 
 enum tenon_sriov_policy {
@@ -96,11 +99,11 @@ struct tenon_bar_info {
 	uint64_t mappable_bytes; /* how much of it the guest reaches without a VM exit */
 };
 
-/* In the order in which they are preferred. */
+/* After "none", in the order in which they are preferred. */
 enum tenon_reset_method {
-	TENON_RESET_NONE,     /* the kernel has no way to reset this device */
+	TENON_RESET_NONE,     /* the kernel has no way to reset this device, or TENON_RESET_NEVER forbids it */
 	TENON_RESET_FUNCTION, /* VFIO_DEVICE_RESET on a device with FLR, or with a reset of its own that the kernel knows */
-	TENON_RESET_BUS,      /* hot reset: every device of the slot or bus */
+	TENON_RESET_BUS, /* every device of the slot or bus: hot reset, or VFIO_DEVICE_RESET where it is alone there */
 	TENON_RESET_POWER, /* VFIO_DEVICE_RESET through D3hot and back */
 };
 
@@ -114,8 +117,8 @@ struct tenon_device_info {
 	unsigned intx_pin;   /* 1-4, 0: none */
 	unsigned msi_vectors;
 	unsigned msix_vectors;
-	enum tenon_reset_method reset;
-	bool sriov_hidden; /* the device has an SR-IOV capability, which the guest does not see */
+	enum tenon_reset_method reset; /* as found by open and by tenon_space_check_resets */
+	bool sriov_hidden;             /* the device has an SR-IOV capability, which the guest does not see */
 	struct tenon_bar_info bars[TENON_DEVICE_BARS];
 	enum tenon_interface interface; /* how it is used; never TENON_INTERFACE_AUTO */
 	/*
@@ -141,6 +144,7 @@ enum tenon_reset_owner {
 	TENON_RESET_OWNER_OTHER, /* another process, a host driver, or nobody at all: the kernel does not reset it for us */
 };
 
+/* A reset that would hit more is not allowed. */
 #define TENON_RESET_AFFECTED_MAX 64
 
 struct tenon_reset_affected {
@@ -150,18 +154,22 @@ struct tenon_reset_affected {
 	enum tenon_reset_owner owner;
 };
 
-/* What a reset of a device would do, before it is done. */
+/*
+ * What a reset of a device would do, before it is done. Where a better method exists and is not allowed, the next one is planned
+ * and `why` says what stands in the way of the better.
+ */
 struct tenon_reset_plan {
 	size_t size; /* sizeof(struct tenon_reset_plan), set by the caller */
 	enum tenon_reset_method method;
 	bool allowed;
-	char why[256]; /* one line: why this method; or why not, and what to do */
+	char why[460]; /* one line: why this method; or why not, naming who stands in the way, and what to do */
 	unsigned affected_count;
 	struct tenon_reset_affected affected[TENON_RESET_AFFECTED_MAX]; /* the device itself first */
 };
 
 /**
- * Opens, binds and resets a device, and joins it to its space.
+ * Opens, binds and resets a device, and joins it to its space. A device that only a bus reset can reset is reset together with
+ * those of its bus when the last of them is opened, unless a guest has one in use by then.
  *
  * The device must be bound to a VFIO driver on the host already, and its whole IOMMU group must be free of host drivers:
  * nothing is unbound implicitly. A refusal names the group, each member that blocks with its driver, and the command
@@ -201,25 +209,36 @@ void tenon_device_bar_write(struct tenon_device *device, unsigned bar, uint64_t 
 
 /**
  * Puts the device into the state of power-on for a VM reset: interrupts gone, bus mastering and decoding off, D0, then the
- * device reset, then the virtual config space as it was at open (BARs unplaced). The vCPUs must not run.
+ * device reset, then the virtual config space as it was at open (BARs unplaced). Where the plan is a bus reset, all that happens
+ * to every device of the space that it hits. The vCPUs must not run.
  *
- * @return 0, or -errno when the device could not be reset; it is quiesced in any case
+ * @return 0, or -errno when the device could not be reset (its plan is not allowed, or the kernel failed); it is quiesced in any
+ *         case, and what a plan that is not allowed would have hit is not touched
  */
 int tenon_device_reset(struct tenon_device *device, struct tenon_error *err);
 
 /**
  * Works out how the device would be reset at this moment, and whether it can be. The kernel does what an allowed plan says, unless
- * ownership changes in between. Touches nothing.
+ * ownership changes in between or the hardware fails; a bus reset that failed is not promised again. Touches nothing.
  *
  * @param plan  its `size` set by the caller
+ * @return 0, also when the plan is not allowed; -EINVAL
  */
 int tenon_device_reset_plan(struct tenon_device *device, struct tenon_reset_plan *plan, struct tenon_error *err);
 
 /**
- * tenon_device_reset for every device of a space, with each set of devices that reset together reset once. The vCPUs must not
- * run. Goes on after a failure and returns the first.
+ * tenon_device_reset for every device of a space: all are quiesced first, then each set of devices that reset together is reset
+ * once. The vCPUs must not run. Goes on after a failure and returns the first.
  */
 int tenon_space_reset(struct tenon_space *space, struct tenon_error *err);
+
+/**
+ * Holds every device of a space against its reset policy, once all devices are open: functions of one slot that only a bus reset
+ * can reset stand in each other's way until the last of them is open, and were let in for that. Touches no device.
+ *
+ * @return 0; -EBUSY when a device with TENON_RESET_REQUIRE can not be reset, with its plan's reason
+ */
+int tenon_space_check_resets(struct tenon_space *space, struct tenon_error *err);
 
 /**
  * A file descriptor that polls readable while tenon_device_next_event has something to do: an event for the VMM, the first

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Resets devices as their plan says: each set that resets together is quiesced, reset once, and shown to the guest as at
+ * power-on. Owns the order of these steps and the policies; what can be reset how is worked out in reset_plan.c.
+ */
+#include <errno.h>
+#include <linux/pci_regs.h>
+
+#include "device.h"
+
+void reset_quiesce(struct tenon_device *device)
+{
+	struct config *config = &device->config;
+	interrupts_reset(device);
+	config_set16(config->value, PCI_COMMAND, 0);
+	bars_withdraw(device);
+	bars_direct(device, true);
+	/* D0 first: on the way back from D3 the kernel restores the COMMAND that it saved on the way in. */
+	if (config->pm && config_value16(config, config->pm + PCI_PM_CTRL) & PCI_PM_CTRL_STATE_MASK)
+		device_hardware_config_write(device, config->pm + PCI_PM_CTRL, 2, 0);
+	device_hardware_config_write(device, PCI_COMMAND, 2, 0);
+}
+
+/* What the guest sees of a device that was reset, or at least quiesced. */
+static void power_on(struct tenon_device *device)
+{
+	config_reset(device);
+	device->reset.used = false;
+	device->guest_messages = 0;
+}
+
+static void lock_space(const struct tenon_space *space)
+{
+	for (struct space_member *member = space_members(space); member; member = member->next)
+		pthread_mutex_lock(&member->device->lock);
+}
+
+static void unlock_space(const struct tenon_space *space)
+{
+	for (struct space_member *member = space_members(space); member; member = member->next)
+		pthread_mutex_unlock(&member->device->lock);
+}
+
+/* Failures after which the same reset may work later. */
+static bool is_passing(int code)
+{
+	return code == -EAGAIN || code == -EBUSY || code == -EINVAL || code == -ENOMEM;
+}
+
+/* A hot reset of all that the plan hits, with their locks held. */
+static int reset_bus(struct tenon_device *device, const struct reset_plan *plan, struct tenon_error *err)
+{
+	for (unsigned i = 0; i < plan->public.affected_count; i++) {
+		if (plan->devices[i])
+			reset_quiesce(plan->devices[i]);
+	}
+	int code = device->transport->ops->hot_reset(device->transport, plan->group_fds, plan->group_fd_count, err);
+	for (unsigned i = 0; i < plan->public.affected_count; i++) {
+		struct tenon_device *affected = plan->devices[i];
+		if (!affected)
+			continue;
+		affected->reset.done |= code == 0;
+		affected->reset.bus_reset |= code == 0;
+		affected->reset.bus_failed |= code < 0 && !is_passing(code);
+		power_on(affected);
+	}
+	return code;
+}
+
+/* With the lock held. Nothing but the device's own quiescence happens when the plan is not allowed. */
+static int reset_function(struct tenon_device *device, const struct reset_plan *plan, struct tenon_error *err)
+{
+	reset_quiesce(device);
+	int code = 0;
+	if (plan->public.allowed)
+		code = device->transport->ops->reset(device->transport, err);
+	else if (device->reset.policy != TENON_RESET_NEVER)
+		code = tenon_fail(err, -EOPNOTSUPP, "%s: cannot be reset: %s", device->address.name, plan->public.why);
+	power_on(device);
+	return code;
+}
+
+/* With the locks of all that the plan may hit. After a bus reset that failed, what is left is tried. */
+static int execute(struct tenon_device *device, const struct reset_plan *plan, struct tenon_error *err)
+{
+	if (!plan->hot || !plan->public.allowed)
+		return reset_function(device, plan, err);
+	struct tenon_error error;
+	int code = reset_bus(device, plan, &error);
+	if (code == 0)
+		return 0;
+	if (!device->transport->can_reset)
+		return tenon_fail(err, code, "%s", error.message);
+	device_log(device, TENON_LOG_WARNING, "%s", error.message);
+	return device->transport->ops->reset(device->transport, err);
+}
+
+int reset_by_guest(struct tenon_device *device, struct tenon_error *err)
+{
+	unsigned messages = device->guest_messages; /* the guest cannot buy itself more by resetting */
+	struct reset_plan plan;
+	struct tenon_error error;
+	reset_plan_make(device, RESET_ALONE, &plan);
+	int code = execute(device, &plan, &error);
+	device->guest_messages = messages;
+	if (code == -EOPNOTSUPP)
+		return tenon_fail(err, code,
+				  "%s: the guest's function reset only switched it off: no reset hits it alone; reset "
+				  "the VM",
+				  device->address.name);
+	return code < 0 ? tenon_fail(err, code, "%s", error.message) : 0;
+}
+
+int tenon_device_reset(struct tenon_device *device, struct tenon_error *err)
+{
+	struct reset_plan plan;
+	lock_space(device->space);
+	reset_plan_make(device, RESET_WITH_SPACE, &plan);
+	int code = execute(device, &plan, err);
+	unlock_space(device->space);
+	return code;
+}
+
+/* What a bus reset hits needs no reset of its own, so those whose plan it is go first. */
+static void reset_all(struct tenon_space *space, bool by_bus, struct tenon_error *first)
+{
+	for (struct space_member *member = space_members(space); member; member = member->next) {
+		struct tenon_device *device = member->device;
+		struct reset_plan plan;
+		struct tenon_error error;
+		if (device->reset.done)
+			continue;
+		reset_plan_make(device, RESET_WITH_SPACE, &plan);
+		if (by_bus && (!plan.hot || !plan.public.allowed))
+			continue;
+		device->reset.done = true;
+		if (execute(device, &plan, &error) < 0 && first->code == 0)
+			*first = error;
+	}
+}
+
+int tenon_space_reset(struct tenon_space *space, struct tenon_error *err)
+{
+	struct tenon_error first = {0};
+	lock_space(space);
+	/* All of them before any is reset: no device may write into one that starts afresh. */
+	for (struct space_member *member = space_members(space); member; member = member->next) {
+		member->device->reset.done = false;
+		reset_quiesce(member->device);
+	}
+	reset_all(space, true, &first);
+	reset_all(space, false, &first);
+	unlock_space(space);
+	return first.code ? tenon_fail(err, first.code, "%s", first.message) : 0;
+}
+
+/* ---- At open ---- */
+
+/* Nobody in the space loses anything by the reset. */
+static bool is_unused(const struct tenon_device *device, const struct reset_plan *plan)
+{
+	for (unsigned i = 0; i < plan->public.affected_count; i++) {
+		if (plan->devices[i] && plan->devices[i] != device && plan->devices[i]->reset.used)
+			return false;
+	}
+	return true;
+}
+
+/* A function of the same group was opened before and its bus reset; nobody else could reach this one since. */
+static bool was_hit_before(const struct tenon_device *device, const struct reset_plan *plan)
+{
+	for (unsigned i = 0; i < plan->public.affected_count; i++) {
+		const struct tenon_device *other = plan->devices[i];
+		if (other && other != device && other->reset.bus_reset && other->info.iommu_group >= 0 &&
+		    other->info.iommu_group == device->info.iommu_group)
+			return true;
+	}
+	return false;
+}
+
+static int first_bus_reset(struct tenon_device *device, const struct reset_plan *plan, struct tenon_error *err)
+{
+	if (was_hit_before(device, plan)) {
+		device->reset.bus_reset = true;
+		return 0;
+	}
+	if (!is_unused(device, plan)) {
+		device_log(device, TENON_LOG_WARNING,
+			   "%s: keeps the state of its last user until the VM is reset: it resets only together with a "
+			   "device that the guest uses",
+			   device->address.name);
+		return 0;
+	}
+	/* It joins the list last, so its lock is the last of the order. */
+	lock_space(device->space);
+	pthread_mutex_lock(&device->lock);
+	int code = reset_bus(device, plan, err);
+	pthread_mutex_unlock(&device->lock);
+	unlock_space(device->space);
+	return code;
+}
+
+static int hold_against_policy(struct tenon_device *device, const struct reset_plan *plan, struct tenon_error *err)
+{
+	if (plan->public.allowed || device->reset.policy == TENON_RESET_NEVER)
+		return 0;
+	if (device->reset.policy == TENON_RESET_REQUIRE)
+		return tenon_fail(err, -EBUSY, "%s: its reset is required, but %s", device->address.name,
+				  plan->public.why);
+	if (!device->reset.warned)
+		device_log(device, TENON_LOG_WARNING, "%s: cannot be reset: %s", device->address.name,
+			   plan->public.why);
+	device->reset.warned = true;
+	return 0;
+}
+
+int reset_at_open(struct tenon_device *device, struct tenon_error *err)
+{
+	struct reset_plan plan;
+	reset_plan_make(device, RESET_WITH_SPACE, &plan);
+	if (plan.hot && plan.public.allowed && !device->transport->can_reset) {
+		struct tenon_error error;
+		if (first_bus_reset(device, &plan, &error) < 0) {
+			device_log(device, TENON_LOG_WARNING, "%s", error.message);
+			reset_plan_make(device, RESET_WITH_SPACE, &plan);
+		}
+	}
+	device->info.reset = plan.public.allowed ? plan.public.method : TENON_RESET_NONE;
+	return plan.may_come ? 0 : hold_against_policy(device, &plan, err);
+}
+
+int tenon_space_check_resets(struct tenon_space *space, struct tenon_error *err)
+{
+	for (struct space_member *member = space_members(space); member; member = member->next) {
+		struct reset_plan plan;
+		pthread_mutex_lock(&member->device->lock);
+		reset_plan_make(member->device, RESET_WITH_SPACE, &plan);
+		member->device->info.reset = plan.public.allowed ? plan.public.method : TENON_RESET_NONE;
+		int code = hold_against_policy(member->device, &plan, err);
+		pthread_mutex_unlock(&member->device->lock);
+		if (code < 0)
+			return code;
+	}
+	return 0;
+}
