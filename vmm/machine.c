@@ -199,6 +199,8 @@ static void *open_devices(void *argument)
 			log_step(log_now_ns() - started, "%s: opening and resetting",
 				 machine->options->devices[i].address);
 	}
+	if (opener->code == 0)
+		opener->code = tenon_space_check_resets(machine->space, &opener->error);
 	return NULL;
 }
 
@@ -372,11 +374,9 @@ void machine_pause(struct machine *machine)
 
 static void reset_devices(struct machine *machine)
 {
-	for (unsigned i = 0; i < machine->options->device_count; i++) {
-		struct tenon_error error;
-		if (tenon_device_reset(machine->devices[i].device, &error) < 0)
-			log_error(&error);
-	}
+	struct tenon_error error;
+	if (tenon_space_reset(machine->space, &error) < 0)
+		log_error(&error);
 	serial_reset(machine->serial);
 }
 

@@ -2,6 +2,7 @@
 /* The plan of --dry-run, as JSON by json-c and as text. Both come from one walk over the machine: the JSON object. */
 #include <errno.h>
 #include <json-c/json.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "layout.h"
@@ -65,6 +66,42 @@ static json_object *bars(const struct tenon_device_info *info, const uint64_t *a
 	return list;
 }
 
+static json_object *reset(struct tenon_device *device)
+{
+	static const char *const methods[] = {
+		[TENON_RESET_NONE] = "none",
+		[TENON_RESET_FUNCTION] = "function",
+		[TENON_RESET_BUS] = "bus",
+		[TENON_RESET_POWER] = "power",
+	};
+	static const char *const owners[] = {
+		[TENON_RESET_OWNER_SELF] = "self",
+		[TENON_RESET_OWNER_SPACE] = "vm",
+		[TENON_RESET_OWNER_GROUP] = "group",
+		[TENON_RESET_OWNER_OTHER] = "other",
+	};
+	struct tenon_reset_plan plan = {.size = sizeof(plan)};
+	struct tenon_error error;
+	if (tenon_device_reset_plan(device, &plan, &error) < 0)
+		snprintf(plan.why, sizeof(plan.why), "%.400s", error.message);
+	json_object *one = json_object_new_object();
+	json_object_object_add(one, "method", json_object_new_string(methods[plan.method]));
+	json_object_object_add(one, "allowed", json_object_new_boolean(plan.allowed));
+	json_object_object_add(one, "why", json_object_new_string(plan.why));
+	json_object *affected = json_object_new_array();
+	for (unsigned i = 0; i < plan.affected_count; i++) {
+		const struct tenon_reset_affected *from = &plan.affected[i];
+		json_object *each = json_object_new_object();
+		json_object_object_add(each, "address", json_object_new_string(from->address));
+		json_object_object_add(each, "driver", from->driver[0] ? json_object_new_string(from->driver) : NULL);
+		json_object_object_add(each, "iommu_group", json_object_new_int(from->iommu_group));
+		json_object_object_add(each, "owner", json_object_new_string(owners[from->owner]));
+		json_object_array_add(affected, each);
+	}
+	json_object_object_add(one, "affected", affected);
+	return one;
+}
+
 static json_object *device(const struct assigned *assigned, const struct placement_device *placed)
 {
 	const struct tenon_device_info *info = tenon_device_info(assigned->device);
@@ -79,10 +116,7 @@ static json_object *device(const struct assigned *assigned, const struct placeme
 	json_object_object_add(one, "iommu_group", json_object_new_int(info->iommu_group));
 	snprintf(text, sizeof(text), assigned->port ? "root port 00:%02x.0" : "00:%02x.0", assigned->slot);
 	json_object_object_add(one, "slot", json_object_new_string(text));
-	json_object_object_add(one, "reset",
-			       json_object_new_string(info->reset == TENON_RESET_FUNCTION
-							      ? "function reset by the kernel, at open and at VM reset"
-							      : "none: the kernel cannot reset it alone"));
+	json_object_object_add(one, "reset", reset(assigned->device));
 	json_object *interrupts = json_object_new_object();
 	json_object_object_add(interrupts, "msix", json_object_new_int((int)info->msix_vectors));
 	json_object_object_add(interrupts, "msi", json_object_new_int((int)info->msi_vectors));
@@ -134,6 +168,19 @@ static uint64_t number_of(json_object *object, const char *key)
 	return json_object_get_uint64(json_object_object_get(object, key));
 }
 
+static void print_reset(json_object *reset)
+{
+	json_object *affected = json_object_object_get(reset, "affected");
+	bool allowed = json_object_get_boolean(json_object_object_get(reset, "allowed"));
+	printf("  reset        %s%s: %s\n", string_of(reset, "method"), allowed ? "" : ", not possible",
+	       string_of(reset, "why"));
+	for (size_t i = 1; i < json_object_array_length(affected); i++) {
+		json_object *each = json_object_array_get_idx(affected, i);
+		printf("  resets too   %s, IOMMU group %s, driver %s, owner: %s\n", string_of(each, "address"),
+		       string_of(each, "iommu_group"), string_of(each, "driver"), string_of(each, "owner"));
+	}
+}
+
 static void print_device(json_object *one)
 {
 	json_object *interrupts = json_object_object_get(one, "interrupts");
@@ -143,7 +190,7 @@ static void print_device(json_object *one)
 	printf("  id, class    %s, %s\n", string_of(one, "id"), string_of(one, "class"));
 	printf("  IOMMU group  %s\n", string_of(one, "iommu_group"));
 	printf("  guest slot   %s\n", string_of(one, "slot"));
-	printf("  reset        %s\n", string_of(one, "reset"));
+	print_reset(json_object_object_get(one, "reset"));
 	printf("  interrupts   MSI-X %s, MSI %s, INTx %s\n", string_of(interrupts, "msix"),
 	       string_of(interrupts, "msi"), string_of(interrupts, "intx"));
 	if (json_object_get_boolean(json_object_object_get(one, "sriov_hidden")))
