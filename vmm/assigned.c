@@ -45,7 +45,7 @@ static void bar_placed(void *context, const struct tenon_bar_placement *placemen
 	struct tenon_error error;
 
 	if (bar->on_bus)
-		bus_remove(bar->io ? assigned->machine.ports : assigned->machine.memory, bar->first);
+		bus_remove(bar->io ? assigned->machine.ports : assigned->machine.memory, bar->first, bar);
 	bar->on_bus = false;
 	if (!placement->enabled)
 		return;
@@ -56,8 +56,9 @@ static void bar_placed(void *context, const struct tenon_bar_placement *placemen
 	};
 	bar->io = placement->io;
 	bar->first = placement->address;
-	/* A guest that puts one BAR over another gets what it asked for: only the first answers. */
-	bar->on_bus = bus_add(bar->io ? assigned->machine.ports : assigned->machine.memory, &range, &error) == 0;
+	/* A guest that puts one BAR over another gets what it asked for: only the first answers, until it moves away. */
+	bar->on_bus =
+		bus_add_or_wait(bar->io ? assigned->machine.ports : assigned->machine.memory, &range, &error) == 0;
 }
 
 static void log_message(void *context, enum tenon_log_level level, const char *message)

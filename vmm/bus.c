@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/* Dispatch of trapped guest accesses by address: a sorted array and a binary search. */
+/*
+ * Dispatch of trapped guest accesses by address: a sorted array and a binary search. Ranges that overlap one which answers
+ * wait in the order in which they came.
+ */
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
@@ -9,7 +12,7 @@
 void bus_init(struct bus *bus, const char *name)
 {
 	bus->name = name;
-	bus->count = 0;
+	bus->count = bus->waiting_count = 0;
 	pthread_rwlock_init(&bus->lock, NULL);
 }
 
@@ -37,34 +40,88 @@ static bool overlaps(const struct bus_range *a, const struct bus_range *b)
 	return a->first <= b->first + (b->size_bytes - 1) && b->first <= a->first + (a->size_bytes - 1);
 }
 
-int bus_add(struct bus *bus, const struct bus_range *range, struct tenon_error *err)
+/* Where a range would go; -1: another one answers there. */
+static int place_of(const struct bus *bus, const struct bus_range *range)
+{
+	unsigned at = upper_bound(bus, range->first);
+	if ((at > 0 && overlaps(range, &bus->ranges[at - 1])) || (at < bus->count && overlaps(range, &bus->ranges[at])))
+		return -1;
+	return (int)at;
+}
+
+static void insert(struct bus *bus, unsigned at, const struct bus_range *range)
+{
+	memmove(&bus->ranges[at + 1], &bus->ranges[at], (bus->count - at) * sizeof(*range));
+	bus->ranges[at] = *range;
+	bus->count++;
+}
+
+static int add(struct bus *bus, const struct bus_range *range, bool may_wait, struct tenon_error *err)
 {
 	int code = 0;
 	pthread_rwlock_wrlock(&bus->lock);
-	unsigned at = upper_bound(bus, range->first);
-	if (bus->count == BUS_RANGES_MAX)
+	int at = place_of(bus, range);
+	if (bus->count + bus->waiting_count >= BUS_RANGES_MAX)
 		code = tenon_fail(err, -ENOSPC, "%s 0x%llx: more than %d ranges; assign fewer devices", bus->name,
 				  (unsigned long long)range->first, BUS_RANGES_MAX);
-	else if ((at > 0 && overlaps(range, &bus->ranges[at - 1])) ||
-		 (at < bus->count && overlaps(range, &bus->ranges[at])))
+	else if (at >= 0)
+		insert(bus, (unsigned)at, range);
+	else if (may_wait)
+		bus->waiting[bus->waiting_count++] = *range;
+	else
 		code = tenon_fail(err, -EEXIST, "%s 0x%llx: already taken; place it elsewhere", bus->name,
 				  (unsigned long long)range->first);
-	if (code == 0) {
-		memmove(&bus->ranges[at + 1], &bus->ranges[at], (bus->count - at) * sizeof(*range));
-		bus->ranges[at] = *range;
-		bus->count++;
-	}
 	pthread_rwlock_unlock(&bus->lock);
 	return code;
 }
 
-void bus_remove(struct bus *bus, uint64_t first)
+int bus_add(struct bus *bus, const struct bus_range *range, struct tenon_error *err)
+{
+	return add(bus, range, false, err);
+}
+
+int bus_add_or_wait(struct bus *bus, const struct bus_range *range, struct tenon_error *err)
+{
+	return add(bus, range, true, err);
+}
+
+static void stop_waiting(struct bus *bus, unsigned at)
+{
+	bus->waiting_count--;
+	memmove(&bus->waiting[at], &bus->waiting[at + 1], (bus->waiting_count - at) * sizeof(bus->waiting[0]));
+}
+
+/* Those that came first go first. */
+static void end_waits(struct bus *bus)
+{
+	for (unsigned i = 0; i < bus->waiting_count;) {
+		int at = place_of(bus, &bus->waiting[i]);
+		if (at < 0) {
+			i++;
+			continue;
+		}
+		insert(bus, (unsigned)at, &bus->waiting[i]);
+		stop_waiting(bus, i);
+	}
+}
+
+static bool is_range(const struct bus_range *range, uint64_t first, const void *context)
+{
+	return range->first == first && range->handler.context == context;
+}
+
+void bus_remove(struct bus *bus, uint64_t first, const void *context)
 {
 	pthread_rwlock_wrlock(&bus->lock);
-	unsigned at = upper_bound(bus, first);
-	if (at > 0 && bus->ranges[at - 1].first == first) {
+	unsigned at = upper_bound(bus, first), waiting = 0;
+	while (waiting < bus->waiting_count && !is_range(&bus->waiting[waiting], first, context))
+		waiting++;
+	if (at > 0 && is_range(&bus->ranges[at - 1], first, context)) {
 		bus->count--;
 		memmove(&bus->ranges[at - 1], &bus->ranges[at], (bus->count - (at - 1)) * sizeof(bus->ranges[0]));
+		end_waits(bus);
+	} else if (waiting < bus->waiting_count) {
+		stop_waiting(bus, waiting);
 	}
 	pthread_rwlock_unlock(&bus->lock);
 }

@@ -31,16 +31,20 @@ struct bus {
 	const char *name; /* for messages: "port", "memory" */
 	pthread_rwlock_t lock;
 	unsigned count;
-	struct bus_range ranges[BUS_RANGES_MAX]; /* ascending */
+	struct bus_range ranges[BUS_RANGES_MAX]; /* those that answer, ascending */
+	unsigned waiting_count;
+	struct bus_range waiting[BUS_RANGES_MAX]; /* each overlaps one that answers; in the order in which they came */
 };
 
 void bus_init(struct bus *bus, const char *name);
 void bus_finish(struct bus *bus);
 
-/** @return 0; -EEXIST when the range overlaps another; -ENOSPC */
+/** For the machine's own parts. @return 0; -EEXIST when the range overlaps another; -ENOSPC */
 int bus_add(struct bus *bus, const struct bus_range *range, struct tenon_error *err);
-/** Removes the range that starts at `first`; nothing happens when there is none. */
-void bus_remove(struct bus *bus, uint64_t first);
+/** For what a guest may place anywhere: while the range overlaps one that came before, it does not answer. @return 0; -ENOSPC */
+int bus_add_or_wait(struct bus *bus, const struct bus_range *range, struct tenon_error *err);
+/** Removes the range that starts at `first` and whose handler has this context, if there is one. What waited for it answers. */
+void bus_remove(struct bus *bus, uint64_t first, const void *context);
 
 /** Reads give ones where nobody answers, or where an access crosses a range's end. */
 void bus_read(struct bus *bus, uint64_t address, void *data, unsigned size_bytes);

@@ -153,7 +153,7 @@ Test(bus, overlap_is_refused_and_touching_is_not)
 		int code = add(cases[i].first, cases[i].size_bytes, &other, &err);
 		if (cases[i].fits) {
 			cr_expect_eq(code, 0, "case %zu: %s", i, err.message);
-			bus_remove(&bus, cases[i].first);
+			bus_remove(&bus, cases[i].first, &other);
 		} else {
 			cr_expect_eq(code, -EEXIST, "case %zu", i);
 			cr_expect(strstr(err.message, "memory 0x") && strstr(err.message, "; "), "%s", err.message);
@@ -168,12 +168,13 @@ Test(bus, removing_takes_only_the_range_that_starts_there)
 	struct device a = {.number = 1}, b = {.number = 2};
 	must_add(0x100, 0x10, &a);
 	must_add(0x200, 0x10, &b);
-	bus_remove(&bus, 0x0);
-	bus_remove(&bus, 0x101);
-	bus_remove(&bus, 0x300);
+	bus_remove(&bus, 0x0, &a);
+	bus_remove(&bus, 0x101, &a);
+	bus_remove(&bus, 0x300, &a);
+	bus_remove(&bus, 0x100, &b);
 	cr_expect_eq(read_bytes(0x100, 1), 1);
 	cr_expect_eq(read_bytes(0x200, 1), 2);
-	bus_remove(&bus, 0x100);
+	bus_remove(&bus, 0x100, &a);
 	cr_expect_eq(read_bytes(0x100, 1), 0xff);
 	cr_expect_eq(read_bytes(0x200, 1), 2);
 	must_add(0x0f8, 0x10, &a);
@@ -188,7 +189,7 @@ Test(bus, full_bus_says_so_and_has_room_again_after_a_removal)
 	struct tenon_error err = {0};
 	cr_expect_eq(add(0x10000000, 1, &device, &err), -ENOSPC);
 	cr_expect(strstr(err.message, "256") && strstr(err.message, "; "), "%s", err.message);
-	bus_remove(&bus, 17 * 0x1000);
+	bus_remove(&bus, 17 * 0x1000, &device);
 	must_add(0x10000000, 1, &device);
 	cr_expect_eq(read_bytes(17 * 0x1000, 1), 0xff);
 	cr_expect_eq(read_bytes(0x10000000, 1), 3);
@@ -208,13 +209,82 @@ Test(bus, each_address_finds_its_owner_whatever_the_order_of_adding_and_removing
 		if (!present[i])
 			must_add(i * 0x20, 0x18, &devices[i]);
 		else
-			bus_remove(&bus, i * 0x20);
+			bus_remove(&bus, i * 0x20, &devices[i]);
 		present[i] = !present[i];
 		unsigned asked = (random >> 20) % PLACES, offset = (random >> 3) % 0x20;
 		uint8_t expected = present[asked] && offset < 0x18 ? (uint8_t)asked : 0xff;
 		cr_assert_eq(read_bytes(asked * 0x20 + offset, 1), expected, "step %u, place %u+%#x", step, asked,
 			     offset);
 	}
+}
+
+/* ---- Ranges that a guest puts over each other ---- */
+
+static void must_add_or_wait(uint64_t first, uint64_t size_bytes, struct device *device)
+{
+	struct tenon_error err = {0};
+	const struct bus_range range = {first, size_bytes, {device_read, device_write, device}};
+	cr_assert_eq(bus_add_or_wait(&bus, &range, &err), 0, "%s", err.message);
+}
+
+Test(bus, range_that_overlaps_answers_once_the_first_has_moved_away)
+{
+	struct device winner = {.number = 1}, loser = {.number = 2};
+	must_add(0x1000, 0x1000, &winner);
+	must_add_or_wait(0x1000, 0x1000, &loser);
+	cr_expect_eq(read_bytes(0x1000, 1), 1);
+	bus_remove(&bus, 0x1000, &winner);
+	cr_expect_eq(read_bytes(0x1000, 1), 2);
+	must_add_or_wait(0x1000, 0x1000, &winner);
+	cr_expect_eq(read_bytes(0x1000, 1), 2, "it came back behind the other");
+}
+
+Test(bus, range_that_waits_may_be_removed)
+{
+	struct device winner = {.number = 1}, loser = {.number = 2};
+	must_add(0x1000, 0x1000, &winner);
+	must_add_or_wait(0x1000, 0x1000, &loser);
+	bus_remove(&bus, 0x1000, &loser);
+	cr_expect_eq(read_bytes(0x1000, 1), 1);
+	bus_remove(&bus, 0x1000, &winner);
+	cr_expect_eq(read_bytes(0x1000, 1), 0xff);
+}
+
+Test(bus, range_over_two_waits_for_both)
+{
+	struct device low = {.number = 1}, high = {.number = 2}, wide = {.number = 3};
+	must_add(0x1000, 0x1000, &low);
+	must_add(0x2000, 0x1000, &high);
+	must_add_or_wait(0x1000, 0x2000, &wide);
+	bus_remove(&bus, 0x1000, &low);
+	cr_expect_eq(read_bytes(0x1000, 1), 0xff);
+	cr_expect_eq(read_bytes(0x2000, 1), 2);
+	bus_remove(&bus, 0x2000, &high);
+	cr_expect_eq(read_bytes(0x1000, 1), 3);
+	cr_expect_eq(read_bytes(0x2fff, 1), 3);
+}
+
+Test(bus, ranges_that_wait_go_in_the_order_in_which_they_came)
+{
+	static struct device devices[8];
+	for (unsigned i = 0; i < 8; i++) {
+		devices[i].number = (uint8_t)(i + 1);
+		must_add_or_wait(0x1000, 0x1000, &devices[i]);
+	}
+	for (unsigned i = 0; i < 8; i++) {
+		cr_expect_eq(read_bytes(0x1000, 1), i + 1);
+		bus_remove(&bus, 0x1000, &devices[i]);
+	}
+	cr_expect_eq(read_bytes(0x1000, 1), 0xff);
+}
+
+Test(bus, ranges_that_wait_count)
+{
+	static struct device devices[BUS_RANGES_MAX + 1];
+	for (unsigned i = 0; i < BUS_RANGES_MAX; i++)
+		must_add_or_wait(0x1000, 0x1000, &devices[i]);
+	const struct bus_range range = {0x1000, 0x1000, {device_read, device_write, &devices[BUS_RANGES_MAX]}};
+	cr_expect_eq(bus_add_or_wait(&bus, &range, NULL), -ENOSPC);
 }
 
 /* ---- Changes meanwhile ---- */
@@ -224,7 +294,7 @@ static void moving_write(void *context, uint64_t offset, const void *data, unsig
 {
 	uint64_t *place = context, to = 0;
 	memcpy(&to, data, size_bytes);
-	bus_remove(&bus, *place);
+	bus_remove(&bus, *place, context);
 	const struct bus_range range = {to, 0x10, {device_read, moving_write, context}};
 	cr_assert_eq(bus_add(&bus, &range, NULL), 0);
 	*place = to;
@@ -276,7 +346,7 @@ Test(bus, readers_never_see_half_a_change)
 	for (unsigned i = 0; i < 2; i++)
 		cr_assert_eq(pthread_create(&readers[i], NULL, read_all_the_time, NULL), 0);
 	for (unsigned i = 0; i < 2000; i++) {
-		bus_remove(&bus, 0x2000);
+		bus_remove(&bus, 0x2000, &numbers[1]);
 		cr_assert_eq(bus_add(&bus, &ranges[1], NULL), 0);
 	}
 	atomic_store(&done, true);
