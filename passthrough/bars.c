@@ -13,6 +13,7 @@
 
 #define PAGE_BYTES         4096ull
 #define HUGE_ALIGNMENT_MAX (1ull << 30)
+#define PLACES             (TENON_DEVICE_BARS + 1) /* BARs and the expansion ROM */
 
 /* Cuts [first, end) out of the mappable areas. */
 static void trap_range(struct transport_region *region, uint64_t first, uint64_t end)
@@ -117,6 +118,16 @@ static void make_register(struct tenon_device *device, unsigned index)
 	}
 }
 
+static void make_rom_register(struct tenon_device *device)
+{
+	struct config *config = &device->config;
+	uint32_t address = (uint32_t) ~(device->rom.size_bytes - 1) & (uint32_t)PCI_ROM_ADDRESS_MASK;
+	if (device->rom.size_bytes == 0)
+		return;
+	config_set32(config->write, PCI_ROM_ADDRESS, address | PCI_ROM_ADDRESS_ENABLE);
+	memset(config->hook + PCI_ROM_ADDRESS, CONFIG_HOOK_BAR, 4);
+}
+
 static int query_bar(struct tenon_device *device, unsigned index, struct tenon_error *err)
 {
 	struct bar *bar = &device->bars.bar[index];
@@ -157,6 +168,7 @@ int bars_init(struct tenon_device *device, struct tenon_error *err)
 		if (!device->info.bars[i].io)
 			map_areas(device, i);
 	}
+	make_rom_register(device);
 	return 0;
 }
 
@@ -188,9 +200,26 @@ static bool is_awake(const struct tenon_device *device)
 	return !config->pm || (config_value16(config, config->pm + PCI_PM_CTRL) & PCI_PM_CTRL_STATE_MASK) == 0;
 }
 
+static struct tenon_bar_placement wanted_rom(const struct tenon_device *device)
+{
+	uint32_t value = config_value32(&device->config, PCI_ROM_ADDRESS);
+	uint16_t command = config_value16(&device->config, PCI_COMMAND);
+	struct tenon_bar_placement placement = {
+		.bar = TENON_DEVICE_ROM,
+		.address = value & (uint32_t)PCI_ROM_ADDRESS_MASK,
+		.size_bytes = device->rom.size_bytes,
+	};
+	placement.enabled = placement.size_bytes && placement.address &&
+			    placement.address + placement.size_bytes <= UINT32_MAX && is_awake(device) &&
+			    (value & PCI_ROM_ADDRESS_ENABLE) && (command & PCI_COMMAND_MEMORY);
+	return placement;
+}
+
 /* What the guest's registers say now. */
 static struct tenon_bar_placement wanted(const struct tenon_device *device, unsigned index)
 {
+	if (index == TENON_DEVICE_ROM)
+		return wanted_rom(device);
 	const struct tenon_bar_info *info = &device->info.bars[index];
 	unsigned at = PCI_BASE_ADDRESS_0 + 4 * index;
 	uint16_t command = config_value16(&device->config, PCI_COMMAND);
@@ -279,7 +308,7 @@ static void map_into_guest(struct tenon_device *device, struct bar *bar)
 
 void bars_withdraw(struct tenon_device *device)
 {
-	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
+	for (unsigned i = 0; i < PLACES; i++) {
 		struct bar *bar = &device->bars.bar[i];
 		struct tenon_bar_placement now = wanted(device, i);
 		if (!bar->placed.enabled || same_place(&bar->placed, &now))
@@ -292,7 +321,7 @@ void bars_withdraw(struct tenon_device *device)
 
 void bars_place(struct tenon_device *device)
 {
-	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
+	for (unsigned i = 0; i < PLACES; i++) {
 		struct bar *bar = &device->bars.bar[i];
 		struct tenon_bar_placement now = wanted(device, i);
 		if (bar->placed.enabled || !now.enabled)
@@ -308,7 +337,7 @@ void bars_direct(struct tenon_device *device, bool direct)
 	if (device->bars.trapped == !direct)
 		return;
 	device->bars.trapped = !direct;
-	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
+	for (unsigned i = 0; i < PLACES; i++) {
 		struct bar *bar = &device->bars.bar[i];
 		if (!bar->placed.enabled)
 			continue;

@@ -25,11 +25,11 @@ struct bar {
 };
 
 struct bars {
-	struct bar bar[TENON_DEVICE_BARS];
-	bool trapped; /* the guest's every access must be seen */
+	struct bar bar[TENON_DEVICE_BARS + 1]; /* the last: the expansion ROM, which always traps */
+	bool trapped;                          /* the guest's every access must be seen */
 };
 
-/** Queries the BARs, gives the config space its registers and maps what can be mapped. After config_init, before config_reset. */
+/** Queries the BARs, gives the config space its registers and maps what can be mapped. After config_init and rom_init. */
 int bars_init(struct tenon_device *device, struct tenon_error *err);
 void bars_finish(struct tenon_device *device);
 

@@ -8,7 +8,7 @@
 
 #include "config_table.h"
 
-/* Type 0 header. BARs are added by bars.c, which knows their sizes. */
+/* Type 0 header. BARs and the expansion ROM's are added by bars.c, which knows their sizes. */
 const struct config_rule config_header_rules[] = {
 	/* Decoding, bus mastering and the INTx switch have behaviour; parity and SERR are the device's own affair. */
 	{PCI_COMMAND, 2,
@@ -25,7 +25,7 @@ const struct config_rule config_header_rules[] = {
 	{PCI_LATENCY_TIMER, 1, 0xff, CONFIG_EMULATE, CONFIG_HOOK_NONE},
 	{PCI_BIST, 1, 0xff, CONFIG_ZERO, CONFIG_HOOK_NONE},
 	{PCI_CARDBUS_CIS, 4, 0xffffffff, CONFIG_ZERO, CONFIG_HOOK_NONE},
-	{PCI_ROM_ADDRESS, 4, 0xffffffff, CONFIG_ZERO, CONFIG_HOOK_NONE}, /* a direct-booted guest has no use for it */
+	{PCI_ROM_ADDRESS, 4, 0xffffffff, CONFIG_ZERO, CONFIG_HOOK_NONE},
 	{PCI_INTERRUPT_LINE, 1, 0xff, CONFIG_EMULATE, CONFIG_HOOK_NONE},
 };
 const unsigned config_header_rule_count = sizeof(config_header_rules) / sizeof(config_header_rules[0]);

@@ -110,11 +110,13 @@ static void describe(struct tenon_device *device)
 	info->sriov_hidden = config->sriov_hidden;
 }
 
-static int build(struct tenon_device *device, bool multifunction, struct tenon_error *err)
+static int build(struct tenon_device *device, const struct tenon_device_options *options, struct tenon_error *err)
 {
-	int code = config_init(device, multifunction, err);
+	int code = config_init(device, options->multifunction, err);
 	if (code == 0)
 		code = interrupts_init(device, err);
+	if (code == 0)
+		code = rom_init(device, options, err);
 	if (code == 0)
 		code = bars_init(device, err);
 	if (code < 0)
@@ -150,7 +152,7 @@ int tenon_device_open(const struct tenon_device_options *options, struct tenon_d
 	/* Binding resets a function that the kernel can reset (vfio_pci_core_enable); reset_at_open sees to the others. */
 	code = binding_open(device, options, err);
 	if (code == 0)
-		code = build(device, options->multifunction, err);
+		code = build(device, options, err);
 	if (code == 0)
 		code = reset_at_open(device, err);
 	if (code < 0) {
@@ -172,6 +174,7 @@ void tenon_device_close(struct tenon_device *device)
 	interrupts_finish(device);
 	events_finish(device);
 	bars_finish(device);
+	rom_finish(device);
 	binding_close(device);
 	pthread_mutex_destroy(&device->lock);
 	free(device);
@@ -200,19 +203,27 @@ void tenon_device_config_write(struct tenon_device *device, unsigned offset, uns
 
 static bool is_bar_access(const struct tenon_device *device, unsigned bar, uint64_t offset, unsigned size_bytes)
 {
-	if (bar >= TENON_DEVICE_BARS || size_bytes == 0 || size_bytes > 8 || !bars_decoded(device, bar))
+	if (bar > TENON_DEVICE_ROM || size_bytes == 0 || size_bytes > 8 || !bars_decoded(device, bar))
 		return false;
-	uint64_t bytes = device->info.bars[bar].size_bytes;
+	uint64_t bytes = bar == TENON_DEVICE_ROM ? device->rom.size_bytes : device->info.bars[bar].size_bytes;
 	return offset < bytes && size_bytes <= bytes - offset;
+}
+
+static bool bar_read(struct tenon_device *device, unsigned bar, uint64_t offset, void *data, unsigned size_bytes)
+{
+	if (!is_bar_access(device, bar, offset, size_bytes))
+		return false;
+	if (bar == TENON_DEVICE_ROM)
+		return rom_read(device, offset, data, size_bytes) == 0;
+	return msix_read(device, bar, offset, data, size_bytes) ||
+	       device->transport->ops->region_read(device->transport, VFIO_PCI_BAR0_REGION_INDEX + bar, offset, data,
+						   size_bytes) == 0;
 }
 
 void tenon_device_bar_read(struct tenon_device *device, unsigned bar, uint64_t offset, void *data, unsigned size_bytes)
 {
 	pthread_mutex_lock(&device->lock);
-	if (!is_bar_access(device, bar, offset, size_bytes) ||
-	    (!msix_read(device, bar, offset, data, size_bytes) &&
-	     device->transport->ops->region_read(device->transport, VFIO_PCI_BAR0_REGION_INDEX + bar, offset, data,
-						 size_bytes) < 0))
+	if (!bar_read(device, bar, offset, data, size_bytes))
 		memset(data, 0xff, size_bytes);
 	intx_accessed(device);
 	pthread_mutex_unlock(&device->lock);
@@ -223,7 +234,8 @@ void tenon_device_bar_write(struct tenon_device *device, unsigned bar, uint64_t 
 {
 	pthread_mutex_lock(&device->lock);
 	/* A write that the device refuses is lost, as on a bus. */
-	if (is_bar_access(device, bar, offset, size_bytes) && !msix_write(device, bar, offset, data, size_bytes))
+	if (bar != TENON_DEVICE_ROM && is_bar_access(device, bar, offset, size_bytes) &&
+	    !msix_write(device, bar, offset, data, size_bytes))
 		device->transport->ops->region_write(device->transport, VFIO_PCI_BAR0_REGION_INDEX + bar, offset, data,
 						     size_bytes);
 	intx_accessed(device);

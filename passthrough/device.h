@@ -18,6 +18,7 @@
 #include "events.h"
 #include "interrupts.h"
 #include "reset.h"
+#include "rom.h"
 #include "space.h"
 #include "transport.h"
 
@@ -36,6 +37,7 @@ struct tenon_device {
 	struct transport *transport;
 	struct config config;
 	struct bars bars;
+	struct rom rom;
 	struct interrupts interrupts;
 	struct events events;
 	struct reset_state reset;

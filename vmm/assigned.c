@@ -101,7 +101,7 @@ int assigned_open(struct assigned *assigned, const struct assigned_machine *mach
 	/* Behind a root port the device has number 0 there, so its pins swizzle as the port's own do. */
 	for (unsigned pin = 0; pin < 4; pin++)
 		assigned->host.intx_gsi[pin] = (int)(LAYOUT_INTX_GSI + (assigned->slot + pin) % 4);
-	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++)
+	for (unsigned i = 0; i <= TENON_DEVICE_ROM; i++)
 		assigned->bars[i] = (struct assigned_bar){.owner = assigned, .bar = i};
 
 	const struct tenon_device_options options = {
@@ -122,7 +122,7 @@ int assigned_open(struct assigned *assigned, const struct assigned_machine *mach
 	return tenon_device_open(&options, &assigned->device, err);
 }
 
-void assigned_set_bars(struct assigned *assigned, const uint64_t address[TENON_DEVICE_BARS])
+void assigned_set_bars(struct assigned *assigned, const uint64_t address[TENON_DEVICE_BARS + 1])
 {
 	const struct tenon_device_info *info = tenon_device_info(assigned->device);
 	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
@@ -133,6 +133,7 @@ void assigned_set_bars(struct assigned *assigned, const uint64_t address[TENON_D
 			tenon_device_config_write(assigned->device, PCI_BASE_ADDRESS_0 + 4 * (i + 1), 4,
 						  (uint32_t)(address[i] >> 32));
 	}
+	tenon_device_config_write(assigned->device, PCI_ROM_ADDRESS, 4, (uint32_t)address[TENON_DEVICE_ROM]);
 	tenon_device_config_write(assigned->device, PCI_INTERRUPT_LINE, 1,
 				  info->intx_pin ? (uint32_t)assigned->host.intx_gsi[info->intx_pin - 1] : 0);
 }

@@ -39,7 +39,7 @@ struct assigned {
 	struct pci_function function;
 	unsigned slot;              /* device number on the root bus; of the root port when there is one */
 	struct pci_root_port *port; /* NULL: on the root bus; owned */
-	struct assigned_bar bars[TENON_DEVICE_BARS];
+	struct assigned_bar bars[TENON_DEVICE_BARS + 1]; /* the last: TENON_DEVICE_ROM */
 };
 
 /** Chooses the slot and makes the root port if one is wanted. Before assigned_open: the slot decides INTx's wiring. */
@@ -49,8 +49,8 @@ int assigned_plug(struct assigned *assigned, const struct device_options *option
 /** Opens the device into the machine's space. @param machine borrowed during the call, what it points to until close */
 int assigned_open(struct assigned *assigned, const struct assigned_machine *machine, struct tenon_error *err);
 
-/** Writes the BAR addresses that the placement chose, as firmware would. Decoding stays off. */
-void assigned_set_bars(struct assigned *assigned, const uint64_t address[TENON_DEVICE_BARS]);
+/** Writes the BAR addresses that the placement chose, as firmware would. Decoding stays off, the expansion ROM's too. */
+void assigned_set_bars(struct assigned *assigned, const uint64_t address[TENON_DEVICE_BARS + 1]);
 
 void assigned_close(struct assigned *assigned); /* accepts a zeroed struct */
 

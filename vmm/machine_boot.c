@@ -20,8 +20,10 @@ int machine_place_devices(struct machine *machine, struct tenon_error *err)
 	unsigned count = machine->options->device_count;
 	for (unsigned i = 0; i < count; i++) {
 		const struct tenon_device_info *info = tenon_device_info(machine->devices[i].device);
-		machine->placed[i] = (struct placement_device){
-			.name = info->address, .bars = info->bars, .port = machine->devices[i].port};
+		machine->placed[i] = (struct placement_device){.name = info->address,
+							       .bars = info->bars,
+							       .rom_bytes = info->rom_bytes,
+							       .port = machine->devices[i].port};
 	}
 	return placement_compute(machine->placed, count, end_of_ram(&machine->memory),
 				 cpu_model_physical_bits(machine->cpu_model), &machine->placement, err);

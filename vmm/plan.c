@@ -102,6 +102,14 @@ static json_object *reset(struct tenon_device *device)
 	return one;
 }
 
+static json_object *expansion_rom(const struct tenon_device_info *info, uint64_t at)
+{
+	json_object *one = json_object_new_object();
+	json_object_object_add(one, "address", address(at));
+	json_object_object_add(one, "bytes", json_object_new_uint64(info->rom_bytes));
+	return one;
+}
+
 static json_object *device(const struct assigned *assigned, const struct placement_device *placed)
 {
 	const struct tenon_device_info *info = tenon_device_info(assigned->device);
@@ -125,6 +133,8 @@ static json_object *device(const struct assigned *assigned, const struct placeme
 	json_object_object_add(one, "interrupts", interrupts);
 	json_object_object_add(one, "sriov_hidden", json_object_new_boolean(info->sriov_hidden));
 	json_object_object_add(one, "bars", bars(info, placed->address));
+	json_object_object_add(one, "expansion_rom",
+			       info->rom_bytes ? expansion_rom(info, placed->address[TENON_DEVICE_ROM]) : NULL);
 	return one;
 }
 
@@ -202,6 +212,10 @@ static void print_device(json_object *one)
 		       (unsigned long long)(number_of(bar, "bytes") + 1023) / 1024,
 		       (unsigned long long)number_of(bar, "bytes_without_vm_exit") / 1024);
 	}
+	json_object *rom = json_object_object_get(one, "expansion_rom");
+	if (rom)
+		printf("  ROM          %s, %llu KiB\n", string_of(rom, "address"),
+		       (unsigned long long)number_of(rom, "bytes") / 1024);
 }
 
 void plan_print_text(const struct machine *machine)

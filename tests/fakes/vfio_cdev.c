@@ -205,8 +205,11 @@ static int region_info(const struct fake_device *device, struct vfio_region_info
 		info->flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
 		return 0;
 	}
-	if (info->index == VFIO_PCI_ROM_REGION_INDEX)
+	if (info->index == VFIO_PCI_ROM_REGION_INDEX) {
+		info->size = device->rom_bar_bytes;
+		info->flags = device->rom_bar_bytes ? VFIO_REGION_INFO_FLAG_READ : 0;
 		return 0;
+	}
 	if (info->index > VFIO_PCI_BAR5_REGION_INDEX)
 		return -EINVAL;
 
@@ -324,6 +327,21 @@ static ssize_t bar_access(struct fake_device *device, unsigned index, uint8_t *d
 	return (ssize_t)size;
 }
 
+/* The kernel maps the ROM anew for each access; it is not there while memory decoding is off. */
+static ssize_t rom_read(struct fake_device *device, uint8_t *data, size_t size, uint64_t at)
+{
+	if (at >= device->rom_bar_bytes)
+		return -EINVAL;
+	if (!model_config_memory_enabled(device))
+		return -EIO;
+	device->rom_reads++;
+	if (size > device->rom_bar_bytes - at)
+		size = device->rom_bar_bytes - at;
+	for (size_t i = 0; i < size; i++)
+		data[i] = at + i < device->rom_bytes ? fake_rom_byte((uint32_t)(at + i)) : 0xff;
+	return (ssize_t)size;
+}
+
 ssize_t model_cdev_read(struct fake_file *file, void *buffer, size_t size, uint64_t offset)
 {
 	unsigned index = (unsigned)(offset >> OFFSET_SHIFT);
@@ -334,6 +352,8 @@ ssize_t model_cdev_read(struct fake_file *file, void *buffer, size_t size, uint6
 		int code = model_config_read(file->device, buffer, size, at);
 		return code < 0 ? code : (ssize_t)size;
 	}
+	if (index == VFIO_PCI_ROM_REGION_INDEX)
+		return rom_read(file->device, buffer, size, at);
 	return index <= VFIO_PCI_BAR5_REGION_INDEX ? bar_access(file->device, index, buffer, size, at, false) : -EINVAL;
 }
 

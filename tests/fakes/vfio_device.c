@@ -315,6 +315,18 @@ void fake_add_aer(struct fake_device *device, unsigned offset)
 	fake_config_writable(device, offset + PCI_ERR_COR_MASK, 4, 0x0000f1c1);
 }
 
+uint8_t fake_rom_byte(uint32_t offset)
+{
+	return offset == 0 ? 0x55 : offset == 1 ? 0xaa : (uint8_t)(offset * 7 + (offset >> 8));
+}
+
+void fake_add_rom(struct fake_device *device, uint32_t bar_bytes, uint32_t image_bytes)
+{
+	device->rom_bar_bytes = bar_bytes;
+	device->rom_bytes = image_bytes;
+	fake_config_writable(device, PCI_ROM_ADDRESS, 4, ~(bar_bytes - 1) | PCI_ROM_ADDRESS_ENABLE);
+}
+
 void fake_add_intx(struct fake_device *device, unsigned pin)
 {
 	fake_config_set(device, PCI_INTERRUPT_PIN, 1, pin);
@@ -347,8 +359,9 @@ unsigned fake_open_files(void)
 
 static void describe_file(const struct fake_file *file, char *text, size_t capacity)
 {
-	static const char *const kinds[] = {"nothing",      "a device",    "an iommufd", "an eventfd",
-					    "a poll group", "a container", "a group",    "a device of a group"};
+	static const char *const kinds[] = {"nothing",    "a device",    "an iommufd", "an eventfd",
+					    "a poll set", "a container", "a group",    "a device of a group",
+					    "a file"};
 	snprintf(text, capacity, "%s (fd %d) is still open: %u descriptors, %u holds", kinds[file->kind], file->real,
 		 file->fds, file->holds);
 }

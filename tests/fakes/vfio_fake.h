@@ -23,6 +23,8 @@
 
 /** A machine without devices, with an IOMMU like Intel's and no lock limit. Forgets all counts and failures. */
 void fake_world_reset(void);
+/** A file that the library may read; its content is borrowed. NULL: no such file. */
+void fake_set_file(const char *path, const void *content, size_t size_bytes);
 /** Whether /dev/iommu exists (it does). */
 void fake_set_iommufd(bool present);
 /** Whether /dev/vfio/vfio and the groups' files exist (they do). */
@@ -164,7 +166,10 @@ struct fake_device {
 	uint8_t last_capability;          /* where the next pointer of the chain's end is */
 	uint16_t last_extended;
 	struct fake_bar bars[FAKE_BARS];
-	bool intx_line; /* the device asserts its INTx */
+	uint32_t rom_bar_bytes; /* 0: no expansion ROM */
+	uint32_t rom_bytes;     /* of its image: what lies behind reads ones */
+	unsigned rom_reads;     /* how often the kernel had to map it */
+	bool intx_line;         /* the device asserts its INTx */
 	void (*bar_written)(void *context, struct fake_device *device);
 	void *bar_written_context;
 
@@ -246,6 +251,9 @@ void fake_add_vpd(struct fake_device *device, unsigned offset);
 void fake_add_sriov(struct fake_device *device, unsigned offset);
 void fake_add_aer(struct fake_device *device, unsigned offset);
 void fake_add_intx(struct fake_device *device, unsigned pin);
+/** An expansion ROM: 55 AA, then bytes that fake_rom_byte tells. */
+void fake_add_rom(struct fake_device *device, uint32_t bar_bytes, uint32_t image_bytes);
+uint8_t fake_rom_byte(uint32_t offset);
 
 /* Config space as the hardware holds it. */
 uint32_t fake_config_get(const struct fake_device *device, unsigned offset, unsigned size_bytes);

@@ -123,6 +123,8 @@ int kernel_open(const char *path, int flags)
 		file->group = group;
 		return file->real;
 	}
+	if (world.file.path && strcmp(path, world.file.path) == 0)
+		return model_files_add(FILE_REGULAR, new_real_fd())->real;
 	struct fake_device *device = model_sysfs_device_of_node(path);
 	if (!device || world.no_cdevs)
 		return -ENOENT;
@@ -168,6 +170,25 @@ int kernel_dup(int fd)
 	return copy;
 }
 
+void fake_set_file(const char *path, const void *content, size_t size_bytes)
+{
+	world.file.path = path;
+	world.file.content = content;
+	world.file.size_bytes = size_bytes;
+}
+
+/* In pieces, as a file system may do it. */
+static ssize_t read_regular(void *buffer, size_t size, uint64_t offset)
+{
+	if (offset >= world.file.size_bytes)
+		return 0;
+	size_t left = world.file.size_bytes - offset, piece = left > 65536 ? 65536 : left;
+	if (piece > size)
+		piece = size;
+	memcpy(buffer, world.file.content + offset, piece);
+	return (ssize_t)piece;
+}
+
 static struct fake_file *cdev_of(int fd)
 {
 	struct fake_file *file = model_files_of(fd);
@@ -179,6 +200,9 @@ ssize_t kernel_pread(int fd, void *buffer, size_t size, uint64_t offset)
 	int code = model_calls_enter(FAKE_PREAD);
 	if (code < 0)
 		return code;
+	const struct fake_file *any = model_files_of(fd);
+	if (any && any->kind == FILE_REGULAR)
+		return read_regular(buffer, size, offset);
 	struct fake_file *file = cdev_of(fd);
 	return file ? model_cdev_read(file, buffer, size, offset) : -EBADF;
 }

@@ -148,7 +148,7 @@ static void bar_placed(void *context, const struct tenon_bar_placement *placemen
 {
 	struct fake_host *host = context;
 	host->placements++;
-	if (placement->bar >= 6) {
+	if (placement->bar > TENON_DEVICE_ROM) {
 		fake_report_misuse("BAR %u placed", placement->bar);
 		return;
 	}
@@ -444,7 +444,7 @@ const char *host_leftovers(const struct fake_host *host)
 		else if (host->intx[pin].level)
 			snprintf(text, sizeof(text), "INTx pin %u is still high", pin);
 	}
-	for (unsigned bar = 0; bar < 6; bar++) {
+	for (unsigned bar = 0; bar <= TENON_DEVICE_ROM; bar++) {
 		if (host->bars[bar].enabled)
 			snprintf(text, sizeof(text), "BAR %u is still switched on", bar);
 	}

@@ -51,7 +51,7 @@ struct fake_host {
 	} maps[HOST_MAPS];
 	unsigned map_count;
 
-	struct tenon_bar_placement bars[6];
+	struct tenon_bar_placement bars[7]; /* the last: the expansion ROM */
 	unsigned placements;
 
 	struct host_route routes[HOST_ROUTES];

@@ -26,6 +26,7 @@ enum file_kind {
 	FILE_CONTAINER,
 	FILE_GROUP,
 	FILE_DEVICE, /* of a group */
+	FILE_REGULAR,
 };
 
 /* An open file description. A real fd backs it, so that polling works and numbers do not clash with the process's own. */
@@ -72,6 +73,11 @@ struct world {
 	unsigned memory_count;
 	bool no_iommufd, no_container, no_cdevs, no_iova_capability, bind_tokens;
 	unsigned dma_entries;
+	struct {
+		const char *path; /* NULL: none */
+		const uint8_t *content;
+		size_t size_bytes;
+	} file; /* the one regular file */
 	uint64_t memlock;
 	struct {
 		void (*hook)(void *context, int fd);

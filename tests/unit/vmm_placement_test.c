@@ -451,3 +451,35 @@ Test(placement, any_set_of_bars_is_placed_without_overlap_or_refused_in_words, .
 	cr_expect_gt(placed, rounds / 4, "only %u of %u could be placed, which proves little", placed, rounds);
 	cr_expect_lt(placed, rounds, "no refusal was seen");
 }
+
+/* ---- Expansion ROMs ---- */
+
+Test(placement, expansion_rom_goes_below_4_gib_and_overlaps_nothing)
+{
+	const struct card card = {.bars = {MEM32(64 * KIB), MEM64(1 * MIB)}};
+	for (unsigned behind = 0; behind < 2; behind++) {
+		struct placement_device device = behind ? behind_port("card", &card) : on_root_bus("card", &card);
+		struct placement placement;
+		struct tenon_error err = {0};
+		device.rom_bytes = 128 * KIB;
+		cr_assert_eq(placement_compute(&device, 1, 4 * GIB, BITS, &placement, &err), 0, "%s", err.message);
+		uint64_t rom = device.address[TENON_DEVICE_ROM], bar = device.address[0];
+		cr_expect_eq(rom % (128 * KIB), 0);
+		cr_expect(rom >= placement.memory32.first &&
+			  rom + 128 * KIB <= placement.memory32.first + placement.memory32.size_bytes);
+		cr_expect(rom + 128 * KIB <= bar || bar + 64 * KIB <= rom);
+		if (behind)
+			cr_expect(rom >= device.port_windows.memory_first &&
+				  rom + 128 * KIB <=
+					  device.port_windows.memory_first + device.port_windows.memory_bytes);
+	}
+}
+
+Test(placement, device_without_expansion_rom_gets_no_place_for_one)
+{
+	const struct card card = {.bars = {MEM32(64 * KIB)}};
+	struct placement_device device = on_root_bus("card", &card);
+	struct placement placement;
+	cr_assert_eq(placement_compute(&device, 1, 4 * GIB, BITS, &placement, NULL), 0);
+	cr_expect_eq(device.address[TENON_DEVICE_ROM], 0);
+}

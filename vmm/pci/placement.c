@@ -29,7 +29,8 @@ struct block {
 	uint64_t address;
 };
 
-#define BLOCKS_MAX (PLACEMENT_DEVICES_MAX * TENON_DEVICE_BARS)
+#define PLACES     (TENON_DEVICE_BARS + 1) /* BARs and the expansion ROM */
+#define BLOCKS_MAX (PLACEMENT_DEVICES_MAX * PLACES)
 
 static enum space space_of(const struct tenon_bar_info *bar, bool behind_port)
 {
@@ -67,19 +68,24 @@ static uint64_t lay_out(struct block *blocks, unsigned count, enum space space, 
 	return at;
 }
 
+static struct tenon_bar_info info_of(const struct placement_device *device, unsigned bar)
+{
+	return bar == TENON_DEVICE_ROM ? (struct tenon_bar_info){.size_bytes = device->rom_bytes} : device->bars[bar];
+}
+
 static unsigned collect_bars(const struct placement_device *device, unsigned index, struct block *blocks)
 {
 	unsigned count = 0;
-	for (int bar = 0; bar < TENON_DEVICE_BARS; bar++) {
-		const struct tenon_bar_info *info = &device->bars[bar];
-		if (!info->size_bytes)
+	for (int bar = 0; bar < PLACES; bar++) {
+		const struct tenon_bar_info info = info_of(device, (unsigned)bar);
+		if (!info.size_bytes)
 			continue;
 		/* A page at least, so that no two memory BARs share one and each can be mapped. */
-		uint64_t alignment = info->io || info->size_bytes >= 4096 ? info->size_bytes : 4096;
+		uint64_t alignment = info.io || info.size_bytes >= 4096 ? info.size_bytes : 4096;
 		blocks[count++] = (struct block){
-			.size_bytes = info->size_bytes,
+			.size_bytes = info.size_bytes,
 			.alignment = alignment,
-			.space = space_of(info, device->port),
+			.space = space_of(&info, device->port),
 			.device = index,
 			.bar = bar,
 		};
@@ -91,7 +97,7 @@ static unsigned collect_bars(const struct placement_device *device, unsigned ind
 /* The windows of a root port as blocks: sized by packing the device's BARs from address 0. */
 static unsigned collect_port(const struct placement_device *device, unsigned index, struct block *blocks)
 {
-	struct block bars[TENON_DEVICE_BARS];
+	struct block bars[PLACES];
 	unsigned bar_count = collect_bars(device, index, bars), count = 0;
 	for (enum space space = SPACE_IO; space < SPACES; space++) {
 		uint64_t unit = space == SPACE_IO ? IO_BRIDGE_BYTES : MIB;
@@ -113,7 +119,7 @@ static unsigned collect_port(const struct placement_device *device, unsigned ind
 
 static void place_behind_port(struct placement_device *device, unsigned index, const struct block *window)
 {
-	struct block bars[TENON_DEVICE_BARS];
+	struct block bars[PLACES];
 	unsigned count = collect_bars(device, index, bars);
 	lay_out(bars, count, window->space, window->address);
 	for (unsigned i = 0; i < count; i++) {
@@ -151,10 +157,11 @@ static const char *first_beyond(const struct placement_device *devices, const st
 static int check_sizes(const struct placement_device *device, const uint64_t *first, const uint64_t *limit,
 		       struct tenon_error *err)
 {
-	for (unsigned bar = 0; bar < TENON_DEVICE_BARS; bar++) {
-		enum space space = space_of(&device->bars[bar], device->port);
+	for (unsigned bar = 0; bar < PLACES; bar++) {
+		const struct tenon_bar_info info = info_of(device, bar);
+		enum space space = space_of(&info, device->port);
 		uint64_t room = limit[space] > first[space] ? limit[space] - first[space] : 0;
-		if (device->bars[bar].size_bytes > room)
+		if (info.size_bytes > room)
 			return tenon_fail(err, -ENOSPC, "%s: BAR %u does not fit into %s; it cannot be assigned",
 					  device->name, bar, space_names[space]);
 	}

@@ -24,8 +24,9 @@ struct placement_window {
 struct placement_device {
 	const char *name;
 	const struct tenon_bar_info *bars;         /* TENON_DEVICE_BARS */
+	uint64_t rom_bytes;                        /* of the expansion ROM; 0: none */
 	struct pci_root_port *port;                /* NULL: on the root bus */
-	uint64_t address[TENON_DEVICE_BARS];       /* 0: not placed */
+	uint64_t address[TENON_DEVICE_BARS + 1];   /* the last: TENON_DEVICE_ROM; 0: not placed */
 	struct pci_root_port_windows port_windows; /* of `port`, when there is one */
 };
 

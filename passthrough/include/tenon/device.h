@@ -26,6 +26,7 @@ extern "C" {
 #pragma GCC visibility push(default)
 
 #define TENON_DEVICE_BARS  6
+#define TENON_DEVICE_ROM   6 /* the expansion ROM, where a BAR is named by its number */
 #define TENON_CONFIG_BYTES 4096
 
 struct tenon_device;
@@ -197,9 +198,9 @@ uint32_t tenon_device_config_read(struct tenon_device *device, unsigned offset, 
 void tenon_device_config_write(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value);
 
 /**
- * A guest's access to a BAR that trapped. Reads give ones where nothing answers.
+ * A guest's access to a BAR that trapped. Reads give ones where nothing answers; writes to the expansion ROM are dropped.
  *
- * @param bar     0-5
+ * @param bar     0-5, or TENON_DEVICE_ROM
  * @param offset  from the BAR's start, in bytes
  * @param data    `size_bytes` bytes, 1-8, in the guest's (little-endian) byte order
  */

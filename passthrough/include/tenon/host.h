@@ -31,7 +31,7 @@ enum tenon_log_level {
 
 /* What a base address register decodes at the moment. */
 struct tenon_bar_placement {
-	unsigned bar;        /* 0-5 */
+	unsigned bar;        /* 0-5, or 6: the expansion ROM */
 	bool enabled;        /* the guest has decoding on for this kind of BAR and the device is in D0 */
 	bool io;             /* I/O port space, else memory */
 	uint64_t address;    /* guest physical address, or port */
@@ -62,7 +62,8 @@ struct tenon_host_ops {
 
 	/*
 	 * A BAR moved, or was switched on or off. Accesses that no memory_map covers must come back as
-	 * tenon_device_bar_read() and tenon_device_bar_write().
+	 * tenon_device_bar_read() and tenon_device_bar_write(). A guest may put one over another: the one that came first
+	 * answers, and the other from when the first is gone.
 	 */
 	void (*bar_placed)(void *host, const struct tenon_bar_placement *placement);
 
