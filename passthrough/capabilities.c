@@ -23,7 +23,7 @@
 struct builder {
 	struct config *config;
 	const uint8_t *hardware;
-	bool root_bus;
+	const struct capabilities_policy *policy;
 	bool starts[STANDARD_END + 4];    /* where the device's standard capabilities begin; ends with one */
 	bool claimed[TENON_CONFIG_BYTES]; /* bytes that belong to a capability, so that no two can overlap */
 };
@@ -178,8 +178,10 @@ static bool show_standard(struct builder *builder, unsigned at)
 	}
 	if (id == PCI_CAP_ID_MSI)
 		apply_msi_layout(config, at);
-	if (id == PCI_CAP_ID_EXP)
-		fit_pcie_to_slot(config, at, builder->root_bus);
+	if (id == PCI_CAP_ID_EXP) {
+		config->pcie_bytes = bytes;
+		fit_pcie_to_slot(config, at, builder->policy->root_bus);
+	}
 	return true;
 }
 
@@ -235,11 +237,25 @@ static unsigned extended_bytes(const uint8_t *hardware, unsigned at, const struc
 	return row->bytes;
 }
 
+/* The addresses are the host's, and no guest may size VF BARs: each shows its type, and reads the same whatever is written. */
+static void fix_vf_bars(struct config *config, unsigned at)
+{
+	for (unsigned bar = 0; bar < PCI_SRIOV_NUM_BARS; bar++) {
+		unsigned offset = at + PCI_SRIOV_BAR + 4 * bar;
+		uint32_t type = get32(config->value, offset) & ~(uint32_t)PCI_BASE_ADDRESS_MEM_MASK;
+		config_set32(config->value, offset, type);
+		if ((type & PCI_BASE_ADDRESS_MEM_TYPE_MASK) == PCI_BASE_ADDRESS_MEM_TYPE_64 &&
+		    ++bar < PCI_SRIOV_NUM_BARS)
+			config_set32(config->value, offset + 4, 0);
+	}
+}
+
 static bool show_extended(struct builder *builder, unsigned at)
 {
 	struct config *config = builder->config;
 	const struct config_capability *row = config_extended_capability(get16(builder->hardware, at));
-	unsigned bytes = row->visible ? extended_bytes(builder->hardware, at, row) : 0;
+	bool sriov = row->id == PCI_EXT_CAP_ID_SRIOV && builder->policy->sriov_shown;
+	unsigned bytes = row->visible || sriov ? extended_bytes(builder->hardware, at, row) : 0;
 	/* CXL's registers are no vendor's secret: they hold host physical addresses. */
 	if (row->id == PCI_EXT_CAP_ID_DVSEC && bytes >= 8 && get16(builder->hardware, at + 4) == DVSEC_VENDOR_CXL)
 		return false;
@@ -251,6 +267,8 @@ static bool show_extended(struct builder *builder, unsigned at)
 		pass_body(config, at + head, at + bytes);
 	for (unsigned i = 0; i < CONFIG_RULES_MAX && row->rules[i].bytes; i++)
 		config_apply_rule(config, at, &row->rules[i]);
+	if (sriov)
+		fix_vf_bars(config, at);
 	return true;
 }
 
@@ -271,7 +289,7 @@ static void build_extended(struct builder *builder)
 		if (header == 0 || header == 0xffffffff)
 			break;
 		if (PCI_EXT_CAP_ID(header) == PCI_EXT_CAP_ID_SRIOV)
-			config->sriov_hidden = true;
+			config->sriov_hidden = !builder->policy->sriov_shown;
 		if (show_extended(builder, at)) {
 			set_next_extended(config, at, 0);
 			if (at != STANDARD_END) {
@@ -286,9 +304,9 @@ static void build_extended(struct builder *builder)
 	}
 }
 
-void capabilities_build(struct config *config, const uint8_t *hardware, bool pcie_slot_is_root_bus)
+void capabilities_build(struct config *config, const uint8_t *hardware, const struct capabilities_policy *policy)
 {
-	struct builder builder = {.config = config, .hardware = hardware, .root_bus = pcie_slot_is_root_bus};
+	struct builder builder = {.config = config, .hardware = hardware, .policy = policy};
 	build_standard(&builder);
 	if (config->size_bytes == TENON_CONFIG_BYTES)
 		build_extended(&builder);

@@ -7,10 +7,15 @@
 
 #include "config.h"
 
+struct capabilities_policy {
+	bool root_bus;    /* the guest's slot is on the root bus, else behind a root port */
+	bool sriov_shown; /* read-only */
+};
+
 /**
  * Builds the guest's lists in config->value from the device's bytes in `hardware`: what the policy hides is unlinked and zeroed,
  * what it shows gets its rules. A list that loops or runs out of bounds ends where it goes wrong.
  */
-void capabilities_build(struct config *config, const uint8_t *hardware, bool pcie_slot_is_root_bus);
+void capabilities_build(struct config *config, const uint8_t *hardware, const struct capabilities_policy *policy);
 
 #endif

@@ -68,7 +68,13 @@ static int read_hardware(struct tenon_device *device, uint8_t *hardware, unsigne
 	return 0;
 }
 
-int config_init(struct tenon_device *device, bool multifunction, struct tenon_error *err)
+static unsigned device_control_at(const struct config *config, unsigned index)
+{
+	unsigned offset = index == 0 ? PCI_EXP_DEVCTL : PCI_EXP_DEVCTL2;
+	return config->pcie && offset + 2 <= config->pcie_bytes ? config->pcie + offset : 0;
+}
+
+int config_init(struct tenon_device *device, const struct tenon_device_options *options, struct tenon_error *err)
 {
 	struct config *config = &device->config;
 	uint8_t hardware[TENON_CONFIG_BYTES];
@@ -79,16 +85,25 @@ int config_init(struct tenon_device *device, bool multifunction, struct tenon_er
 
 	memcpy(config->value, hardware, HEADER_BYTES);
 	memset(config->value + PCI_BASE_ADDRESS_0, 0, 4 * TENON_DEVICE_BARS);
-	config->value[PCI_HEADER_TYPE] = multifunction ? MULTIFUNCTION : 0;
+	config->value[PCI_HEADER_TYPE] = options->multifunction ? MULTIFUNCTION : 0;
 	for (unsigned i = 0; i < config_header_rule_count; i++)
 		config_apply_rule(config, 0, &config_header_rules[i]);
-	capabilities_build(config, hardware, device->slot == TENON_SLOT_ROOT_BUS);
+	const struct capabilities_policy policy = {
+		.root_bus = options->slot == TENON_SLOT_ROOT_BUS,
+		.sriov_shown = options->sriov == TENON_SRIOV_READ_ONLY,
+	};
+	capabilities_build(config, hardware, &policy);
+	for (unsigned i = 0; i < 2; i++) {
+		unsigned at = device_control_at(config, i);
+		config->device_control[i] = at ? (uint16_t)get(hardware, at, 2) : 0;
+	}
 	return 0;
 }
 
 void config_reset(struct tenon_device *device)
 {
 	memcpy(device->config.value, device->config.initial, sizeof(device->config.value));
+	device->config.vpd_address_low = 0;
 }
 
 static bool is_access(unsigned offset, unsigned size_bytes)
@@ -149,6 +164,17 @@ static void write_through(struct tenon_device *device, unsigned offset, unsigned
 	device_hardware_config_write(device, offset, size_bytes, kept | (value & pass));
 }
 
+void config_restore_device(struct tenon_device *device)
+{
+	const struct config *config = &device->config;
+	for (unsigned i = 0; i < 2; i++) {
+		unsigned at = device_control_at(config, i);
+		uint32_t pass = at ? get(config->pass, at, 2) : 0;
+		if (pass && ((device_hardware_config_read(device, at, 2) ^ config->device_control[i]) & pass))
+			write_through(device, at, 2, config->device_control[i]);
+	}
+}
+
 /* Of INTX_DISABLE the kernel keeps a virtual copy, which masks and unmasks the host's line. */
 #define COMMAND_TO_HARDWARE                                                                                            \
 	(PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_PARITY | PCI_COMMAND_SERR |            \
@@ -205,14 +231,25 @@ static void function_reset_requested(struct tenon_device *device, uint8_t *contr
 		device_log_error(device, &error);
 }
 
-/* Only reads of vital product data: the flag bit of a write request never reaches the device. */
-static void vpd_address_written(struct tenon_device *device, uint32_t address)
+/*
+ * The upper byte, written last or together with the lower, starts the read; only reads of vital product data: the flag of a
+ * write request never reaches the device.
+ */
+static void vpd_address_written(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value)
 {
+	struct config *config = &device->config;
+	unsigned low = config->vpd + PCI_VPD_ADDR, high = low + 1;
+	if (offset <= low && low < offset + size_bytes)
+		config->vpd_address_low = (uint8_t)(value >> 8 * (low - offset));
+	if (offset > high || high >= offset + size_bytes)
+		return;
+	uint32_t address = config->vpd_address_low | (value >> 8 * (high - offset) & 0xff) << 8;
 	if (!(address & PCI_VPD_ADDR_F))
-		device_hardware_config_write(device, device->config.vpd + PCI_VPD_ADDR, 2, address & PCI_VPD_ADDR_MASK);
+		device_hardware_config_write(device, low, 2, address);
 }
 
-static void run_hook(struct tenon_device *device, enum config_hook hook, unsigned offset, uint32_t value)
+static void run_hook(struct tenon_device *device, enum config_hook hook, unsigned offset, unsigned size_bytes,
+		     uint32_t value)
 {
 	struct config *config = &device->config;
 	switch (hook) {
@@ -241,8 +278,7 @@ static void run_hook(struct tenon_device *device, enum config_hook hook, unsigne
 					 config->value[config->af + PCI_AF_CAP] & PCI_AF_CAP_FLR);
 		break;
 	case CONFIG_HOOK_VPD:
-		/* A dword write carries the address in its upper half. */
-		vpd_address_written(device, offset == config->vpd + PCI_VPD_ADDR ? value : value >> 16);
+		vpd_address_written(device, offset, size_bytes, value);
 		break;
 	}
 }
@@ -275,7 +311,7 @@ void config_write(struct tenon_device *device, unsigned offset, unsigned size_by
 	for (unsigned i = 0; i < size_bytes; i++) {
 		enum config_hook hook = (enum config_hook)config->hook[offset + i];
 		if (hook != last)
-			run_hook(device, hook, offset, value);
+			run_hook(device, hook, offset, size_bytes, value);
 		last = hook;
 	}
 }

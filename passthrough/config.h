@@ -29,6 +29,9 @@ struct config {
 	unsigned size_bytes;                 /* 256 or 4096 */
 	/* Offsets of capabilities that have behaviour; 0: absent. */
 	unsigned pm, msi, msix, pcie, vpd, af;
+	unsigned pcie_bytes;        /* length of the PCI Express capability */
+	uint16_t device_control[2]; /* what the device had in its DEVCTL and DEVCTL2 at open */
+	uint8_t vpd_address_low;    /* as the guest wrote it last */
 	bool sriov_hidden;
 };
 
@@ -46,10 +49,13 @@ enum config_hook {
 };
 
 /** Reads the device's config space and builds the guest's from it. */
-int config_init(struct tenon_device *device, bool multifunction, struct tenon_error *err);
+int config_init(struct tenon_device *device, const struct tenon_device_options *options, struct tenon_error *err);
 
 /** Back to power-on. Runs no hook. */
 void config_reset(struct tenon_device *device);
+
+/** What the guest set in the device itself back to what it was at open: a reset by the kernel would keep it. */
+void config_restore_device(struct tenon_device *device);
 
 uint32_t config_read(struct tenon_device *device, unsigned offset, unsigned size_bytes);
 void config_write(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value);

@@ -112,7 +112,7 @@ static void describe(struct tenon_device *device)
 
 static int build(struct tenon_device *device, const struct tenon_device_options *options, struct tenon_error *err)
 {
-	int code = config_init(device, options->multifunction, err);
+	int code = config_init(device, options, err);
 	if (code == 0)
 		code = interrupts_init(device, err);
 	if (code == 0)
@@ -146,7 +146,6 @@ int tenon_device_open(const struct tenon_device_options *options, struct tenon_d
 	device->known_ops = known.ops;
 	device->ops = &device->known_ops;
 	device->host = options->host;
-	device->slot = options->slot;
 	device->reset.policy = options->reset;
 
 	/* Binding resets a function that the kernel can reset (vfio_pci_core_enable); reset_at_open sees to the others. */

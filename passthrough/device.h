@@ -31,7 +31,6 @@ struct tenon_device {
 	struct tenon_host_ops known_ops;  /* the caller's, with those absent that its version lacks */
 	const struct tenon_host_ops *ops; /* known_ops */
 	void *host;
-	enum tenon_slot_kind slot;
 	int fd;          /* the device's file; owned by `transport` once that exists; -1 before */
 	bool file_added; /* the hypervisor has that file, or that of the device's group */
 	struct transport *transport;

@@ -18,6 +18,7 @@ void reset_quiesce(struct tenon_device *device)
 	/* D0 first: on the way back from D3 the kernel restores the COMMAND that it saved on the way in. */
 	if (config->pm && config_value16(config, config->pm + PCI_PM_CTRL) & PCI_PM_CTRL_STATE_MASK)
 		device_hardware_config_write(device, config->pm + PCI_PM_CTRL, 2, 0);
+	config_restore_device(device);
 	device_hardware_config_write(device, PCI_COMMAND, 2, 0);
 }
 

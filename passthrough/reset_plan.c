@@ -267,8 +267,7 @@ static void advise(const struct tenon_reset_affected *affected, enum obstacle ob
 		break;
 	case OBSTACLE_DRIVER:
 	case OBSTACLE_UNBOUND:
-		append(text, capacity, "; tenon bind %s, and assign it to this VM too",
-		       affected->address);
+		append(text, capacity, "; tenon bind %s, and assign it to this VM too", affected->address);
 		break;
 	case OBSTACLE_BRIDGE:
 		append(text, capacity, "; move the device to a slot of its own");

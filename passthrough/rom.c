@@ -15,7 +15,7 @@
 #include "kernel.h"
 #include "rom.h"
 
-#define ROM_BYTES_MIN 2048u                /* the register has no lower address bits */
+#define ROM_BYTES_MIN 2048u               /* the register has no lower address bits */
 #define ROM_BYTES_MAX ((size_t)16u << 20) /* nor more than these */
 
 static uint64_t rounded(uint64_t bytes)
@@ -61,11 +61,10 @@ static int load_file(struct tenon_device *device, const char *path, struct tenon
 				  "%s: the ROM file %s is larger than 16 MiB; give an expansion ROM's image",
 				  device->address.name, path);
 	else if (bytes < 2 || content[0] != 0x55 || content[1] != 0xaa)
-		code = tenon_fail(
-			err, -EINVAL,
-			"%s: the ROM file %s does not begin with 55 AA; give an expansion ROM's image, not a "
-			"firmware volume",
-			device->address.name, path);
+		code = tenon_fail(err, -EINVAL,
+				  "%s: the ROM file %s does not begin with 55 AA; give an expansion ROM's image, not a "
+				  "firmware volume",
+				  device->address.name, path);
 	if (code < 0) {
 		free(content);
 		return code;

@@ -297,7 +297,7 @@ void fake_add_sriov(struct fake_device *device, unsigned offset)
 	fake_capability_extended(device, offset, PCI_EXT_CAP_ID_SRIOV, 1);
 	fake_config_set(device, offset + PCI_SRIOV_INITIAL_VF, 4, 8 | 8 << 16);
 	fake_config_set(device, offset + PCI_SRIOV_VF_OFFSET, 4, 1 | 1 << 16);
-	fake_config_set(device, offset + PCI_SRIOV_VF_DID, 4, 0x5555u << 16);
+	fake_config_set(device, offset + PCI_SRIOV_VF_DID, 2, 0x5555);
 	fake_config_set(device, offset + PCI_SRIOV_SUP_PGSIZE, 4, 0x553);
 	fake_config_set(device, offset + PCI_SRIOV_BAR, 4, 4);
 	fake_config_writable(device, offset + PCI_SRIOV_CTRL, 2, 0x1f);

@@ -124,7 +124,7 @@ int kernel_open(const char *path, int flags)
 		return file->real;
 	}
 	if (world.file.path && strcmp(path, world.file.path) == 0)
-		return model_files_add(FILE_REGULAR, new_real_fd())->real;
+		return model_files_add(FILE_REGULAR, model_files_real_fd())->real;
 	struct fake_device *device = model_sysfs_device_of_node(path);
 	if (!device || world.no_cdevs)
 		return -ENOENT;

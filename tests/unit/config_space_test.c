@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <linux/pci_regs.h>
 
+#include "config_table.h"
 #include "vfio_fixture.h"
 
 TestSuite(config_space, .init = fake_world_reset);
@@ -613,6 +614,123 @@ Test(config_space, msix_table_size_is_read_only)
 	fixture_close(&fixture);
 }
 
+/* ---- The policy table ---- */
+
+Test(config_space, every_standard_capability_has_a_row_with_its_reason)
+{
+	for (unsigned id = 0x01; id <= 0x15; id++) {
+		const struct config_capability *row = config_standard_capability((uint8_t)id);
+		cr_assert_eq(row->id, id, "capability 0x%02x has no row", id);
+		cr_assert(row->reason && row->reason[0], "capability 0x%02x has no reason", id);
+	}
+}
+
+Test(config_space, every_extended_capability_has_a_row_with_its_reason)
+{
+	for (unsigned id = 0x01; id <= 0x2f; id++) {
+		const struct config_capability *row = config_extended_capability((uint16_t)id);
+		cr_assert_eq(row->id, id, "extended capability 0x%04x has no row", id);
+		cr_assert(row->reason && row->reason[0], "extended capability 0x%04x has no reason", id);
+	}
+}
+
+/* ---- SR-IOV that is shown ---- */
+
+static void open_with_sriov(struct fixture *fixture, struct fake_device *fake)
+{
+	fixture_init(fixture);
+	fixture->fake = fake;
+	struct tenon_device_options options = fixture_options(fixture, fake);
+	options.sriov = TENON_SRIOV_READ_ONLY;
+	int code = tenon_device_open(&options, &fixture->device, &fixture->err);
+	cr_assert_eq(code, 0, "%s", fixture->err.message);
+}
+
+Test(config_space, sriov_can_be_shown_read_only)
+{
+	struct fixture fixture;
+	open_with_sriov(&fixture, fake_nvme("0000:3b:00.0"));
+	cr_assert_eq(guest_capability_extended(&fixture, PCI_EXT_CAP_ID_SRIOV), FAKE_NVME_SRIOV);
+	cr_assert_eq(guest_capability_extended(&fixture, PCI_EXT_CAP_ID_DSN), 0x1c0, "the chain goes on behind it");
+	cr_assert_eq(guest_config(&fixture, FAKE_NVME_SRIOV + PCI_SRIOV_TOTAL_VF, 2), 8);
+	cr_assert_eq(guest_config(&fixture, FAKE_NVME_SRIOV + PCI_SRIOV_VF_DID, 2), 0x5555);
+	cr_assert_not(tenon_device_info(fixture.device)->sriov_hidden);
+	fixture_close(&fixture);
+}
+
+Test(config_space, shown_sriov_takes_no_write)
+{
+	struct fixture fixture;
+	open_with_sriov(&fixture, fake_nvme("0000:3b:00.0"));
+	uint64_t before = fixture.fake->config_writes;
+	for (unsigned at = FAKE_NVME_SRIOV; at < FAKE_NVME_SRIOV + PCI_EXT_CAP_SRIOV_SIZEOF; at += 4) {
+		uint32_t value = guest_config(&fixture, at, 4);
+		guest_config_write(&fixture, at, 4, UINT32_MAX);
+		cr_assert_eq(guest_config(&fixture, at, 4), value, "0x%x", at);
+		guest_config_write(&fixture, at, 4, 0);
+		cr_assert_eq(guest_config(&fixture, at, 4), value, "0x%x", at);
+	}
+	cr_assert_eq(fixture.fake->config_writes, before);
+	fixture_close(&fixture);
+}
+
+Test(config_space, shown_sriov_says_how_many_vfs_there_are_now)
+{
+	struct fixture fixture;
+	open_with_sriov(&fixture, fake_nvme("0000:3b:00.0"));
+	fake_config_set(fixture.fake, FAKE_NVME_SRIOV + PCI_SRIOV_NUM_VF, 2, 3);
+	cr_assert_eq(guest_config(&fixture, FAKE_NVME_SRIOV + PCI_SRIOV_NUM_VF, 2), 3);
+	fixture_close(&fixture);
+}
+
+Test(config_space, shown_vf_bars_hide_the_host_s_addresses)
+{
+	struct fake_device *fake = fake_nvme("0000:3b:00.0");
+	fake_config_set(fake, FAKE_NVME_SRIOV + PCI_SRIOV_BAR, 4, 0xfe00000c);
+	fake_config_set(fake, FAKE_NVME_SRIOV + PCI_SRIOV_BAR + 4, 4, 0x7f);
+	struct fixture fixture;
+	open_with_sriov(&fixture, fake);
+	cr_assert_eq(guest_config(&fixture, FAKE_NVME_SRIOV + PCI_SRIOV_BAR, 4), 0xc);
+	cr_assert_eq(guest_config(&fixture, FAKE_NVME_SRIOV + PCI_SRIOV_BAR + 4, 4), 0);
+	fixture_close(&fixture);
+}
+
+/* ---- What a guest set in the device is gone with the guest ---- */
+
+Test(config_space, reset_restores_the_device_s_own_control_bits)
+{
+	struct fake_device *fake = fake_nvme("0000:3b:00.0");
+	unsigned control = fake->pcie + PCI_EXP_DEVCTL, control2 = fake->pcie + PCI_EXP_DEVCTL2;
+	fake_config_set(fake, control, 2, PCI_EXP_DEVCTL_RELAX_EN | PCI_EXP_DEVCTL_CERE);
+	fake_config_set(fake, control2, 2, 0x0006);
+	struct fixture fixture;
+	fixture_open(&fixture, fake);
+	guest_config_write(&fixture, control, 2, PCI_EXP_DEVCTL_NOSNOOP_EN | PCI_EXP_DEVCTL_EXT_TAG);
+	guest_config_write(&fixture, control2, 2, 0x0019);
+	cr_assert(fake_config_get(fake, control, 2) & PCI_EXP_DEVCTL_NOSNOOP_EN);
+	cr_assert_eq(fake_config_get(fake, control2, 2) & 0x1f, 0x19);
+	fake_journal_forget();
+	cr_assert_eq(tenon_device_reset(fixture.device, NULL), 0);
+	cr_assert_eq(fake_config_get(fake, control, 2) & (PCI_EXP_DEVCTL_RELAX_EN | PCI_EXP_DEVCTL_NOSNOOP_EN |
+							  PCI_EXP_DEVCTL_EXT_TAG | PCI_EXP_DEVCTL_CERE),
+		     PCI_EXP_DEVCTL_RELAX_EN | PCI_EXP_DEVCTL_CERE);
+	cr_assert_eq(fake_config_get(fake, control2, 2) & 0x1f, 0x06);
+	fixture_close(&fixture);
+}
+
+Test(config_space, reset_writes_no_control_bits_that_nobody_changed)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
+	fake_journal_forget();
+	cr_assert_eq(tenon_device_reset(fixture.device, NULL), 0);
+	cr_assert_eq(fake_journal_find("config 0x088", 0), -1);
+	cr_assert_eq(fake_journal_find("config 0x0a8", 0), -1);
+	fixture_close(&fixture);
+}
+
+/* ---- Vital product data ---- */
+
 static struct fake_device *card_with_vpd(void)
 {
 	struct fake_device *fake = fake_edu("0000:04:00.0");
@@ -632,6 +750,23 @@ Test(config_space, vital_product_data_can_be_read)
 	fake_config_set(fixture.fake, at + PCI_VPD_DATA, 4, 0x12345678);
 	cr_assert_eq(guest_config(&fixture, at + PCI_VPD_ADDR, 2), 0x0010 | PCI_VPD_ADDR_F);
 	cr_assert_eq(guest_config(&fixture, at + PCI_VPD_DATA, 4), 0x12345678);
+	fixture_close(&fixture);
+}
+
+Test(config_space, vital_product_data_can_be_read_by_bytes)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, card_with_vpd());
+	unsigned at = guest_capability(&fixture, PCI_CAP_ID_VPD) + PCI_VPD_ADDR;
+	fake_calls_forget();
+	guest_config_write(&fixture, at, 1, 0x34);
+	cr_assert_eq(fake_calls(FAKE_PWRITE), 0, "the upper byte starts the read");
+	guest_config_write(&fixture, at + 1, 1, 0x12);
+	cr_assert_eq(fake_config_get(fixture.fake, at, 2), 0x1234);
+	guest_config_write(&fixture, at - 2, 4, 0x0456u << 16);
+	cr_assert_eq(fake_config_get(fixture.fake, at, 2), 0x0456);
+	guest_config_write(&fixture, at + 1, 1, 0x07);
+	cr_assert_eq(fake_config_get(fixture.fake, at, 2), 0x0756, "the lower byte is what was written last");
 	fixture_close(&fixture);
 }
 
