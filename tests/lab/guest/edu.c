@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
  * Drives QEMU's `edu` device (docs/specs/edu.txt) through VFIO without an IOMMU: identification, the factorial unit, MSI
- * and INTx counted on an eventfd, and DMA out to the device and back. Prints "@name=value" lines; exits 0 if all is well.
+ * and INTx counted on an eventfd, and DMA out to the device and back; or a storm of INTx. Prints "@name=value" lines; exits
+ * 0 if all is well.
+ *
+ * edu /dev/vfio/noiommu-N BDF [storm ROUNDS]
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -226,15 +229,52 @@ static void test_line(struct edu *edu)
 	printf("@intx=%u\n", count);
 }
 
+static void wait_for_line(struct edu *edu, const char *what)
+{
+	struct pollfd poll_event = {.fd = edu->event, .events = POLLIN};
+	uint64_t count;
+	require(poll(&poll_event, 1, 10000) == 1, what);
+	require(read(edu->event, &count, 8) == 8 && count == 1, "a masked line fired");
+}
+
+/*
+ * A line is a level: as long as the device asserts it, it fires again each time it is unmasked, and once the device is silent
+ * it does not. Each third round leaves the line asserted twice.
+ */
+static void test_storm(struct edu *edu, unsigned rounds)
+{
+	unsigned again = 0;
+	for (unsigned round = 0; round < rounds; round++) {
+		put(edu, EDU_IRQ_RAISE, 1);
+		wait_for_line(edu, "no INTx after it was raised");
+		for (unsigned i = 0; round % 3 == 0 && i < 2; i++, again++) {
+			unmask_intx(edu);
+			wait_for_line(edu, "a line that is still asserted did not fire again");
+		}
+		require(get(edu, EDU_IRQ_STATUS) == 1, "the device's status is not what was raised");
+		put(edu, EDU_IRQ_ACK, 1);
+		unmask_intx(edu);
+	}
+	struct pollfd poll_event = {.fd = edu->event, .events = POLLIN};
+	require(poll(&poll_event, 1, 300) == 0, "INTx came again after it was acknowledged");
+	printf("@storm=%u\n@again=%u\n", rounds, again);
+}
+
 int main(int argc, char **argv)
 {
-	if (argc != 3) {
-		fprintf(stderr, "usage: edu /dev/vfio/noiommu-N BDF\n");
+	bool storm = argc == 5 && strcmp(argv[3], "storm") == 0;
+	if (argc != 3 && !storm) {
+		fprintf(stderr, "usage: edu /dev/vfio/noiommu-N BDF [storm ROUNDS]\n");
 		return 2;
 	}
 	setlinebuf(stdout);
 	struct edu edu;
 	open_device(&edu, argv[1], argv[2]);
+	if (storm) {
+		enable_interrupt(&edu, VFIO_PCI_INTX_IRQ_INDEX);
+		test_storm(&edu, atoi(argv[4]));
+		return 0;
+	}
 	enable_interrupt(&edu, VFIO_PCI_MSI_IRQ_INDEX);
 	test_registers(&edu);
 	test_messages(&edu);
