@@ -8,6 +8,7 @@
 
 #include <tenon/tenon.h>
 
+#include "admin.h"
 #include "log.h"
 #include "loop.h"
 #include "machine.h"
@@ -20,11 +21,20 @@ static const char usage[] =
 	"\n"
 	"Commands:\n"
 	"  run          run a VM; tenon run --help lists its options\n"
+	"  devices      list the host's devices and say which can be assigned, and how\n"
+	"  groups       list the IOMMU groups and who blocks them\n"
+	"  topology     show how the devices hang together\n"
+	"  bind         take devices from the host's drivers, for a VM\n"
+	"  unbind       give them back\n"
+	"  doctor       check the host: IOMMU, memory limits, permissions, kernel\n"
+	"  vf           create, list and destroy virtual functions (SR-IOV)\n"
+	"  reset        reset a device, or say what that would do\n"
 	"\n"
 	"  --help       print this\n"
 	"  --version    print the version\n"
 	"\n"
-	"First run, with an NVMe at 0000:3b:00.0 that is bound to vfio-pci:\n"
+	"First run, with an NVMe at 0000:3b:00.0 that the host can spare:\n"
+	"  tenon bind 0000:3b:00.0\n"
 	"  tenon run --kernel vmlinuz --initrd initrd.img --append 'console=ttyS0' --device 0000:3b:00.0\n";
 
 /* A closed standard stream would be taken by the next file that is opened, and the guest's console would end up in it. */
@@ -115,6 +125,11 @@ int main(int argc, char **argv)
 		return printed();
 	}
 	struct tenon_error error;
+	if (admin_has(command)) {
+		admin_exec(argv, &error); /* comes back only when it failed */
+		log_error(&error);
+		return RUN_SETUP_FAILED;
+	}
 	if (argc < 2)
 		tenon_fail(&error, -1, "no command; tenon run boots a VM, tenon --help lists the commands");
 	else

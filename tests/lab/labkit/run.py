@@ -95,6 +95,9 @@ def prepare(scenario: Scenario, tenon: Path, folder: Path):
     (folder / "bin").mkdir(parents=True)
     shutil.copytree(LAB / "host", folder / "host")
     shutil.copy(tenon, folder / "bin" / "tenon")
+    admin = tenon.parent / "tenon-admin"
+    if admin.exists():
+        shutil.copy(admin, folder / "bin" / "tenon-admin")
     for name in ("vfio_open", *scenario.host_programs):
         shutil.copy(build.program(LAB / "host" / f"{name}.c"), folder / "bin")
     for name in scenario.files:

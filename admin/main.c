@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+/* tenon-admin: the commands that prepare a host for device assignment. `tenon devices` and the others run it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <tenon/tenon.h>
+
+#include "commands.h"
+
+static const struct command commands[] = {
+	{"devices", "[ADDRESS...]", "Lists the host's PCI devices and says which can be assigned, and how.", NULL,
+	 OPTION_JSON | OPTION_ALL, 0, ARGUMENTS_MAX, command_devices},
+	{"groups", "", "Lists the IOMMU groups, their members, and who blocks them.", NULL, OPTION_JSON, 0, 0,
+	 command_groups},
+	{"bind", "ADDRESS...", "Takes devices from the host's drivers and gives them to vfio-pci, for a VM.",
+	 "What a device had before is remembered, and tenon unbind restores it. A device that the host uses is only taken "
+	 "after a question, or with --force.",
+	 OPTION_GROUP | OPTION_FORCE | OPTION_DRY_RUN | OPTION_DRIVER, 1, ARGUMENTS_MAX, command_bind},
+	{"unbind", "ADDRESS...", "Gives devices back to the drivers that they had before tenon bind.", NULL,
+	 OPTION_GROUP | OPTION_FORCE | OPTION_DRY_RUN, 1, ARGUMENTS_MAX, command_unbind},
+};
+
+#define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
+
+/* A closed standard stream would be taken by the next file that is opened, and output would end up in it. */
+static void open_standard_streams(void)
+{
+	int fd;
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd > STDERR_FILENO)
+		close(fd);
+}
+
+static void complain(const struct tenon_error *error)
+{
+	fprintf(stderr, "tenon: %s\n", error->message);
+}
+
+static int finish_output(int status)
+{
+	struct tenon_error error;
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	tenon_fail(&error, -EIO, "standard output: cannot write: %s; send it elsewhere", strerror(errno));
+	complain(&error);
+	return STATUS_FAILED;
+}
+
+static int usage(void)
+{
+	printf("Usage: tenon COMMAND [ARGUMENT...]\nPrepares a host for device assignment.\n\nCommands:\n");
+	for (unsigned i = 0; i < COMMAND_COUNT; i++)
+		printf("  %-10s %s\n", commands[i].name, commands[i].about);
+	printf("\ntenon COMMAND --help says more.\n");
+	return finish_output(STATUS_OK);
+}
+
+static int run(const struct command *command, int argc, char **argv)
+{
+	struct options options;
+	struct tenon_error error = {0};
+	if (options_parse(command, argc, argv, &options, &error) < 0) {
+		complain(&error);
+		return STATUS_USAGE;
+	}
+	if (options.help)
+		return finish_output(STATUS_OK);
+	int status = command->run(&host_real, &options, &error);
+	/* A command that says "no" by its status has printed why. */
+	if (status != STATUS_OK && error.code)
+		complain(&error);
+	return finish_output(status);
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = argc > 1 ? argv[1] : "";
+	open_standard_streams();
+	for (unsigned i = 0; i < COMMAND_COUNT; i++) {
+		if (strcmp(name, commands[i].name) == 0)
+			return run(&commands[i], argc - 1, argv + 1);
+	}
+	if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+		return usage();
+	if (strcmp(name, "--version") == 0) {
+		printf("tenon-admin %s\n", tenon_version());
+		return finish_output(STATUS_OK);
+	}
+	struct tenon_error error;
+	tenon_fail(&error, -EINVAL, "%.64s: no such command; tenon --help lists them", argc > 1 ? name : "(none)");
+	complain(&error);
+	return STATUS_USAGE;
+}
