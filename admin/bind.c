@@ -136,7 +136,8 @@ static int report(const struct host *host, const struct selection *before, const
 		if (strcmp(before->devices[i]->driver, driver) == 0)
 			printf(" (as before)\n");
 		else
-			printf(" (was: %s)\n", before->devices[i]->driver[0] ? before->devices[i]->driver : "no driver");
+			printf(" (was: %s)\n",
+			       before->devices[i]->driver[0] ? before->devices[i]->driver : "no driver");
 		text_add(command, sizeof(command), " --device %s", device->bdf);
 		if (cdev[0])
 			text_add(nodes, sizeof(nodes), " %s", cdev);
@@ -161,8 +162,8 @@ static void print_plan(const struct selection *selection, const char *driver)
 		if (strcmp(device->driver, driver) == 0)
 			printf("%s: has %s already\n", device->bdf, driver);
 		else
-			printf("%s: would go from %s to %s\n", device->bdf, device->driver[0] ? device->driver : "no driver",
-			       driver);
+			printf("%s: would go from %s to %s\n", device->bdf,
+			       device->driver[0] ? device->driver : "no driver", driver);
 	}
 }
 

@@ -63,8 +63,8 @@ int binding_recall(const struct host *host, const char *bdf, struct previous *pr
 	previous->known = good;
 	if (!good)
 		return tenon_fail(err, -EBADMSG,
-				  "%s: the note of its previous driver, " STATE "/%s, is damaged; remove that file", bdf,
-				  bdf);
+				  "%s: the note of its previous driver, " STATE "/%s, is damaged; remove that file",
+				  bdf, bdf);
 	return 0;
 }
 
@@ -196,7 +196,8 @@ static int reattach(const struct host *host, const struct device *device, const 
 	if (strcmp(now, driver) == 0)
 		return 0;
 	if (bound == -ENOENT)
-		return tenon_fail(err, bound, "%s: its driver %s is gone from the kernel; modprobe it, then run this again",
+		return tenon_fail(err, bound,
+				  "%s: its driver %s is gone from the kernel; modprobe it, then run this again",
 				  device->bdf, driver);
 	code = bound < 0 ? bound : code < 0 ? code : -EIO;
 	return tenon_fail(err, code, "%s: %s did not take it back: %s; dmesg says why", device->bdf, driver,

@@ -50,7 +50,8 @@ void config_space_parse(const uint8_t *config, size_t length, struct device *dev
 	device->config_whole = true;
 	if (!(word(config, PCI_STATUS) & PCI_STATUS_CAP_LIST))
 		return;
-	unsigned pointer = device->header_type == PCI_HEADER_TYPE_CARDBUS ? PCI_CB_CAPABILITY_LIST : PCI_CAPABILITY_LIST;
+	unsigned pointer =
+		device->header_type == PCI_HEADER_TYPE_CARDBUS ? PCI_CB_CAPABILITY_LIST : PCI_CAPABILITY_LIST;
 	unsigned at = config[pointer] & ~3u;
 	for (unsigned i = 0; i < CAPABILITIES_MAX && at >= PCI_STD_HEADER_SIZEOF; i++) {
 		parse_capability(config, at, device);

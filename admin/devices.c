@@ -98,7 +98,8 @@ static json_object *reset_as_json(const struct view *view, const struct device *
 {
 	char group[1024];
 	json_object *reset = json_object_new_object();
-	json_object_object_add(reset, "methods", device->reset_methods_known ? words_as_array(device->reset_methods) : NULL);
+	json_object_object_add(reset, "methods",
+			       device->reset_methods_known ? words_as_array(device->reset_methods) : NULL);
 	json_object_object_add(reset, "bus_reset",
 			       json_object_new_boolean(device_has_bus_reset(&view->inventory, device)));
 	list_reset_group(&view->inventory, device, group, sizeof(group));
@@ -119,8 +120,8 @@ static json_object *sriov_as_json(const struct device *device)
 static json_object *verdict_as_json(const struct verdict *verdict)
 {
 	json_object *one = json_object_new_object();
-	json_object_object_add(one, "can",
-			       json_object_new_boolean(verdict->kind == VERDICT_READY || verdict->kind == VERDICT_BIND));
+	json_object_object_add(
+		one, "can", json_object_new_boolean(verdict->kind == VERDICT_READY || verdict->kind == VERDICT_BIND));
 	json_add_string(one, "verdict", verdict_word(verdict->kind));
 	json_add_string(one, "because", verdict->because);
 	json_add_string(one, "do", verdict->action);
@@ -202,8 +203,8 @@ static void add_row(struct table *table, const struct view *view, const struct j
 		*blank = ',';
 	list_reset_group(&view->inventory, device, with, sizeof(with));
 	const char *migrates = migration_describe(&view->variants, device, migration, sizeof(migration)) ? "yes"
-			       : strncmp(migration, "with", 4) == 0						? "variant"
-														: "no";
+			       : strncmp(migration, "with", 4) == 0                                      ? "variant"
+													 : "no";
 	table_row(table, (const char *const[]){device->bdf, device->driver, group, reset, with, sriov, numa, msix, bars,
 					       migrates, name});
 	verdict_print(&judged->verdict, line, sizeof(line));
@@ -212,8 +213,8 @@ static void add_row(struct table *table, const struct view *view, const struct j
 
 static void print_table(const struct view *view, const struct judged *list, unsigned count, bool all)
 {
-	static const char *const titles[] = {"DEVICE", "DRIVER", "GROUP", "RESET", "RESETS-WITH", "SR-IOV", "NUMA",
-					     "MSI-X",  "BARS",   "MIGRATION", "NAME", NULL};
+	static const char *const titles[] = {"DEVICE", "DRIVER", "GROUP", "RESET",     "RESETS-WITH", "SR-IOV",
+					     "NUMA",   "MSI-X",  "BARS",  "MIGRATION", "NAME",        NULL};
 	struct table *table = table_create(titles);
 	unsigned left_out = 0;
 	for (unsigned i = 0; i < count; i++) {
@@ -224,7 +225,8 @@ static void print_table(const struct view *view, const struct judged *list, unsi
 	}
 	table_print(table, stdout);
 	table_destroy(table);
-	printf("\nThe line below a device says whether it can be assigned, and how. tenon devices ADDRESS shows one in detail.\n");
+	printf("\nThe line below a device says whether it can be assigned, and how. tenon devices ADDRESS shows one in "
+	       "detail.\n");
 	if (left_out)
 		printf("%u bridge%s and the like are left out; tenon devices --all lists them.\n", left_out,
 		       text_plural(left_out));
@@ -246,7 +248,8 @@ static void print_members(const struct view *view, const struct device *device)
 		if (member->group != device->group || member == device)
 			continue;
 		printf("  %-16s%s, driver %s%s\n", first ? "  shared with" : "", member->bdf,
-		       member->driver[0] ? member->driver : "none", member_blocks(member) ? ": it blocks the group" : "");
+		       member->driver[0] ? member->driver : "none",
+		       member_blocks(member) ? ": it blocks the group" : "");
 		first = false;
 	}
 }
@@ -290,7 +293,8 @@ static void print_one(const struct view *view, const struct device *device)
 	print_members(view, device);
 	if (device->iommu[0])
 		print_field("IOMMU", device->iommu);
-	print_field("coherent DMA", device->coherency == COHERENCY_UNKNOWN ? "not known" : coherency_words[device->coherency]);
+	print_field("coherent DMA",
+		    device->coherency == COHERENCY_UNKNOWN ? "not known" : coherency_words[device->coherency]);
 	print_field("reset methods", device->reset_methods_known ? device->reset_methods : "not known to this kernel");
 	list_reset_group(&view->inventory, device, text, sizeof(text));
 	print_field("bus reset", device_has_bus_reset(&view->inventory, device)

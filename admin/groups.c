@@ -65,7 +65,8 @@ static void add_group(struct table *table, const struct view *view, int group)
 	}
 	verdict_of_group(&view->facts, group, &verdict);
 	if (verdict.kind == VERDICT_BIND && verdict.because[0])
-		snprintf(line, sizeof(line), "as a whole: yes, after: %s (blocked by %s)", verdict.action, verdict.because);
+		snprintf(line, sizeof(line), "as a whole: yes, after: %s (blocked by %s)", verdict.action,
+			 verdict.because);
 	else {
 		char words[600];
 		verdict_print(&verdict, words, sizeof(words));

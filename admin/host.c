@@ -94,16 +94,13 @@ ssize_t host_read_line(const struct host *host, char *line, size_t capacity, con
 	return read_line(path, line, capacity);
 }
 
-char *host_read_text(const struct host *host, const char *format, ...)
+/* The size that /proc and /sys report says nothing, so the buffer grows until the end is seen. */
+static char *read_to_end(int fd)
 {
-	char path[PATH_MAX];
-	FULL_PATH(host, format, path, NULL);
-	/* The size that /proc and /sys report says nothing, so the buffer grows until the end is seen. */
 	size_t capacity = 16384, used = 0;
 	char *text = malloc(capacity);
-	int fd = text ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
 	ssize_t length = -1;
-	while (fd >= 0 && ((length = read(fd, text + used, capacity - used - 1)) > 0)) {
+	while (text && (length = read(fd, text + used, capacity - used - 1)) > 0) {
 		used += (size_t)length;
 		if (used < capacity - 1)
 			continue;
@@ -113,13 +110,50 @@ char *host_read_text(const struct host *host, const char *format, ...)
 		text = larger;
 		capacity *= 2;
 	}
-	if (fd >= 0)
-		close(fd);
-	if (fd < 0 || length < 0) {
+	if (text && length < 0) {
 		free(text);
 		return NULL;
 	}
-	text[used] = '\0';
+	if (text)
+		text[used] = '\0';
+	return text;
+}
+
+char *host_read_text(const struct host *host, const char *format, ...)
+{
+	char path[PATH_MAX];
+	FULL_PATH(host, format, path, NULL);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return NULL;
+	char *text = read_to_end(fd);
+	close(fd);
+	return text;
+}
+
+char *host_read_gzip(const struct host *host, const char *path)
+{
+	char full[PATH_MAX];
+	int ends[2];
+	if ((size_t)snprintf(full, sizeof(full), "%s%s", host->root, path) >= sizeof(full) || access(full, R_OK) < 0 ||
+	    pipe2(ends, O_CLOEXEC) < 0)
+		return NULL;
+	pid_t child = fork();
+	if (child == 0) {
+		dup2(ends[1], STDOUT_FILENO);
+		dup2(open("/dev/null", O_RDWR), STDERR_FILENO);
+		execlp("gzip", "gzip", "-dc", "--", full, (char *)NULL);
+		_exit(127);
+	}
+	close(ends[1]);
+	char *text = child > 0 ? read_to_end(ends[0]) : NULL;
+	close(ends[0]);
+	while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
+		;
+	if (text && !text[0]) {
+		free(text);
+		return NULL;
+	}
 	return text;
 }
 
@@ -327,8 +361,8 @@ static bool real_claimed(const struct host *host, const char *node)
 {
 	char full[PATH_MAX];
 	struct stat status;
-	if ((size_t)snprintf(full, sizeof(full), "%s%s", host->root, node) >= sizeof(full) ||
-	    stat(full, &status) < 0 || !S_ISBLK(status.st_mode))
+	if ((size_t)snprintf(full, sizeof(full), "%s%s", host->root, node) >= sizeof(full) || stat(full, &status) < 0 ||
+	    !S_ISBLK(status.st_mode))
 		return false;
 	int fd = open(full, O_RDONLY | O_EXCL | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)

@@ -32,6 +32,8 @@ ssize_t host_read_line(const struct host *host, char *line, size_t capacity, con
 	__attribute__((format(printf, 4, 5)));
 /** A whole text file of at most 8 MiB, terminated; free it. NULL when it cannot be read. */
 char *host_read_text(const struct host *host, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/** The same of a file that gzip packed, with gzip's help. */
+char *host_read_gzip(const struct host *host, const char *path);
 /** A number in C's notations. `hexadecimal`: without 0x. @return 0 or -errno; -EINVAL when it is none */
 int host_read_number(const struct host *host, uint64_t *out, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

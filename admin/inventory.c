@@ -81,8 +81,8 @@ static void read_iommu(const struct host *host, struct device *device)
 	if (host_link_name(host, device->iommu, sizeof(device->iommu), "%s/iommu", device->path) < 0)
 		return;
 	if (host_read_line(host, ecap, sizeof(ecap), "%s/iommu/intel-iommu/ecap", device->path) > 0)
-		device->coherency = strtoull(ecap, NULL, 16) & INTEL_ECAP_SNOOP_CONTROL ? COHERENCY_FULL
-										       : COHERENCY_NONE;
+		device->coherency =
+			strtoull(ecap, NULL, 16) & INTEL_ECAP_SNOOP_CONTROL ? COHERENCY_FULL : COHERENCY_NONE;
 	else if (host_exists(host, "%s/iommu/amd-iommu", device->path))
 		device->coherency = COHERENCY_FULL;
 }
@@ -219,8 +219,7 @@ struct device *inventory_find(const struct inventory *inventory, const char *bdf
 	return NULL;
 }
 
-int inventory_look_up(const struct inventory *inventory, const char *text, struct device **out,
-		      struct tenon_error *err)
+int inventory_look_up(const struct inventory *inventory, const char *text, struct device **out, struct tenon_error *err)
 {
 	char bdf[BDF_BYTES];
 	if (!bdf_parse(text, bdf))

@@ -43,18 +43,18 @@ struct device {
 	char iommu[NAME_BYTES];
 	enum coherency coherency;
 
-	char reset_methods[128]; /* as sysfs names them, blank between; "": none */
+	char reset_methods[128];  /* as sysfs names them, blank between; "": none */
 	bool reset_methods_known; /* Linux 5.15 or later */
 
 	struct bar bars[BAR_COUNT];
 	uint64_t rom_bytes;
 
 	/* From config space */
-	bool config_read;           /* false: it could not be read, or read all ones */
-	bool config_whole;          /* all capabilities could be read, which takes root */
-	unsigned header_type;       /* 0 endpoint, 1 bridge, 2 CardBus */
-	unsigned secondary_bus;     /* of a bridge */
-	int express_type;           /* device/port type of the PCI Express capability; -1: no such capability */
+	bool config_read;       /* false: it could not be read, or read all ones */
+	bool config_whole;      /* all capabilities could be read, which takes root */
+	unsigned header_type;   /* 0 endpoint, 1 bridge, 2 CardBus */
+	unsigned secondary_bus; /* of a bridge */
+	int express_type;       /* device/port type of the PCI Express capability; -1: no such capability */
 	unsigned msi_vectors, msix_vectors;
 
 	/* SR-IOV */

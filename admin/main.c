@@ -15,8 +15,12 @@ static const struct command commands[] = {
 	 OPTION_JSON | OPTION_ALL, 0, ARGUMENTS_MAX, command_devices},
 	{"groups", "", "Lists the IOMMU groups, their members, and who blocks them.", NULL, OPTION_JSON, 0, 0,
 	 command_groups},
+	{"doctor", "", "Checks whether this host and this user can assign devices: IOMMU, kernel, permissions, memory.",
+	 "Each finding comes with its fix. The exit status is 1 when a problem prevents assignment.",
+	 OPTION_JSON | OPTION_MEMORY, 0, 0, command_doctor},
 	{"bind", "ADDRESS...", "Takes devices from the host's drivers and gives them to vfio-pci, for a VM.",
-	 "What a device had before is remembered, and tenon unbind restores it. A device that the host uses is only taken "
+	 "What a device had before is remembered, and tenon unbind restores it. A device that the host uses is only "
+	 "taken "
 	 "after a question, or with --force.",
 	 OPTION_GROUP | OPTION_FORCE | OPTION_DRY_RUN | OPTION_DRIVER, 1, ARGUMENTS_MAX, command_bind},
 	{"unbind", "ADDRESS...", "Gives devices back to the drivers that they had before tenon bind.", NULL,

@@ -33,8 +33,8 @@ bool variants_find(const struct variants *variants, const struct device *device,
 		return false;
 	for (const char *line = variants->aliases; line && (line = strstr(line, ALIAS)); line++) {
 		char pattern[160], name[64];
-		if (sscanf(line + sizeof(ALIAS) - 1, "%159s %63s", pattern, name) != 2 || strcmp(name, "vfio_pci") == 0 ||
-		    fnmatch(pattern, device->modalias + 4, 0) != 0)
+		if (sscanf(line + sizeof(ALIAS) - 1, "%159s %63s", pattern, name) != 2 ||
+		    strcmp(name, "vfio_pci") == 0 || fnmatch(pattern, device->modalias + 4, 0) != 0)
 			continue;
 		snprintf(module, capacity, "%s", name);
 		return true;
@@ -52,6 +52,7 @@ bool migration_describe(const struct variants *variants, const struct device *de
 	if (variants_find(variants, device, module, sizeof(module)))
 		snprintf(text, capacity, "with its variant driver: tenon bind --driver %s %s", module, device->bdf);
 	else
-		snprintf(text, capacity, "no: this kernel has no variant driver for it, and plain vfio-pci has no migration");
+		snprintf(text, capacity,
+			 "no: this kernel has no variant driver for it, and plain vfio-pci has no migration");
 	return false;
 }

@@ -59,7 +59,10 @@ static void make_printable(char *text)
 
 static void look_up(struct names *names, char *text, size_t capacity, int flags, int first, int second)
 {
-	snprintf(text, capacity, flags == PCI_LOOKUP_DEVICE ? "device %04x" : flags == PCI_LOOKUP_VENDOR ? "vendor %04x" : "class %04x",
+	snprintf(text, capacity,
+		 flags == PCI_LOOKUP_DEVICE   ? "device %04x"
+		 : flags == PCI_LOOKUP_VENDOR ? "vendor %04x"
+					      : "class %04x",
 		 flags == PCI_LOOKUP_DEVICE ? second : first);
 	if (!names || names->broken)
 		return;

@@ -34,7 +34,8 @@ static const struct {
 	{OPTION_FORCE, {"force", KEY_FORCE, NULL, 0, "Do it although the device is in use", 0}},
 	{OPTION_DRY_RUN, {"dry-run", KEY_DRY_RUN, NULL, 0, "Check everything, say what would be done, and end", 0}},
 	{OPTION_DRIVER, {"driver", KEY_DRIVER, "NAME", 0, "Bind to this driver (default vfio-pci)", 0}},
-	{OPTION_MEMORY, {"memory", KEY_MEMORY, "SIZE", 0, "Memory of the VM that is planned, e.g. 4G (default 256M)", 0}},
+	{OPTION_MEMORY,
+	 {"memory", KEY_MEMORY, "SIZE", 0, "Memory of the VM that is planned, e.g. 4G (default 256M)", 0}},
 	{OPTION_AUTOPROBE, {"autoprobe", KEY_AUTOPROBE, NULL, 0, "Let the host's drivers take the new VFs", 0}},
 	{OPTION_PLAN, {"plan", KEY_PLAN, NULL, 0, "Say what a reset would do, and touch nothing", 0}},
 	{OPTION_YES, {"yes", KEY_YES, NULL, 0, "Do not ask", 0}},
@@ -141,8 +142,7 @@ int options_parse(const struct command *command, int argc, char **argv, struct o
 			known[count++] = all_options[i].option;
 	}
 	snprintf(doc, sizeof(doc), "%s\v%s", command->about, command->more ? command->more : "");
-	const struct argp argp = {
-		.options = known, .parser = parse_option, .args_doc = command->arguments, .doc = doc};
+	const struct argp argp = {.options = known, .parser = parse_option, .args_doc = command->arguments, .doc = doc};
 	*options = (struct options){0};
 	struct parser parser = {command, options, err};
 	err->code = 0;

@@ -17,13 +17,13 @@ static int refuse_use(const struct view *view, const struct device *device, cons
 	if (!holder)
 		return 0;
 	if (options->force) {
-		fprintf(stderr, "tenon: warning: %s: waits until process %u (%s) gives it up\n", device->bdf, holder->pid,
-			holder->process);
+		fprintf(stderr, "tenon: warning: %s: waits until process %u (%s) gives it up\n", device->bdf,
+			holder->pid, holder->process);
 		return 0;
 	}
 	return tenon_fail(err, -EBUSY,
-			  "%s: process %u (%s) has it through VFIO: %s, IOMMU group %d; end the VM: kill %u", device->bdf,
-			  holder->pid, holder->process, holder->node, device->group, holder->pid);
+			  "%s: process %u (%s) has it through VFIO: %s, IOMMU group %d; end the VM: kill %u",
+			  device->bdf, holder->pid, holder->process, holder->node, device->group, holder->pid);
 }
 
 static int give_back(const struct view *view, const struct device *device, const struct options *options,

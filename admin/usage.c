@@ -137,7 +137,8 @@ static int check_holder(void *context, const char *holder)
 		return 0;
 	/* Set up, but nothing is mounted: still the kernel's. */
 	struct use *use = add_use(search, "%.*s", (int)strlen(chain) - 8, chain);
-	snprintf(use->fix, sizeof(use->fix), strncmp(holder, "md", 2) == 0 ? "mdadm --stop /dev/%s" : "dmsetup remove %s",
+	snprintf(use->fix, sizeof(use->fix),
+		 strncmp(holder, "md", 2) == 0 ? "mdadm --stop /dev/%s" : "dmsetup remove %s",
 		 title[0] ? title : holder);
 	return 0;
 }
@@ -212,8 +213,9 @@ static void check_interface(struct search *search, const char *name)
 	host_read_number(search->host, &flags, "%s/flags", search->folder);
 	if (!(flags & 1)) /* IFF_UP */
 		return;
-	struct use *use = add_use(search, "network interface %s is up%s", name,
-				  carries_default_route(search->activity, name) ? " and carries the default route" : "");
+	struct use *use =
+		add_use(search, "network interface %s is up%s", name,
+			carries_default_route(search->activity, name) ? " and carries the default route" : "");
 	snprintf(use->fix, sizeof(use->fix), "ip link set %s down", name);
 }
 
@@ -346,8 +348,8 @@ void usage_find(const struct host *host, const struct activity *activity, const 
 	*uses = (struct uses){0};
 	struct search search = {.host = host, .activity = activity, .device = device, .uses = uses};
 	if (device->boot_display && device->driver[0] && !device_on_vfio(device))
-		snprintf(add_use(&search, "it is the display that the host booted with")->fix, sizeof(uses->list[0].fix),
-			 "give the host another console first");
+		snprintf(add_use(&search, "it is the display that the host booted with")->fix,
+			 sizeof(uses->list[0].fix), "give the host another console first");
 	if (device->vfs && !device_on_vfio(device))
 		snprintf(add_use(&search, "it has %u VF%s, which go with its driver", device->vfs,
 				 text_plural(device->vfs))
@@ -355,8 +357,8 @@ void usage_find(const struct host *host, const struct activity *activity, const 
 			 sizeof(uses->list[0].fix), "tenon vf destroy %s", device->bdf);
 	const struct open_node *holder = usage_vfio_holder(host, activity, device);
 	if (holder) {
-		struct use *use = add_use(&search, "process %u (%s) has it through VFIO: %s", holder->pid, holder->process,
-					  holder->node);
+		struct use *use = add_use(&search, "process %u (%s) has it through VFIO: %s", holder->pid,
+					  holder->process, holder->node);
 		snprintf(use->fix, sizeof(use->fix), "end the VM: kill %u", holder->pid);
 		use->by_vfio = true;
 	}

@@ -41,9 +41,9 @@ static bool judge_kind(const struct device *device, struct verdict *verdict)
 {
 	if (device_is_infrastructure(device)) {
 		because(verdict, VERDICT_NEVER, "it is a %s, part of the host's own tree",
-			device->class_code >> 8 == 0x0806   ? "IOMMU"
+			device->class_code >> 8 == 0x0806  ? "IOMMU"
 			: device->class_code >> 16 == 0x06 ? "bridge"
-							    : "bridge of another kind");
+							   : "bridge of another kind");
 		action(verdict, "assign a device below it instead");
 		return true;
 	}
@@ -59,11 +59,11 @@ static bool judge_iommu(const struct facts *facts, const struct device *device, 
 {
 	if (device->group >= 0)
 		return false;
-	because(verdict, VERDICT_BLOCKED, facts->inventory->iommu
-						  ? "it has no IOMMU group: no IOMMU of the host covers it"
-						  : "the host's IOMMU is off, so nothing could confine its DMA");
+	because(verdict, VERDICT_BLOCKED,
+		facts->inventory->iommu ? "it has no IOMMU group: no IOMMU of the host covers it"
+					: "the host's IOMMU is off, so nothing could confine its DMA");
 	action(verdict, facts->inventory->iommu ? "use another slot of the machine; tenon doctor says more"
-						 : "turn the IOMMU on; tenon doctor says how");
+						: "turn the IOMMU on; tenon doctor says how");
 	return true;
 }
 

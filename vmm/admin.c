@@ -39,7 +39,8 @@ int admin_exec(char **argv, struct tenon_error *err)
 			code = -errno;
 	}
 	if (code != -ENOENT)
-		return tenon_fail(err, code, "%s: cannot run tenon-admin: %s; reinstall tenon", argv[1], strerror(-code));
+		return tenon_fail(err, code, "%s: cannot run tenon-admin: %s; reinstall tenon", argv[1],
+				  strerror(-code));
 	return tenon_fail(err, code,
 			  "%s: needs the program tenon-admin, which is neither beside tenon in %s nor in "
 			  "../libexec/tenon of it; install or build all of tenon",

@@ -245,14 +245,12 @@ void fake_pci(const struct fake_pci *device)
 	store_hex(device->bdf, "device", 0x1533, 4);
 	store_hex(device->bdf, "class", device->class_code, 6);
 	fake_file(fake_path(device->bdf, "/numa_node"), "-1\n");
-	fake_file(fake_path(device->bdf, "/modalias"),
-		  "pci:v00008086d00001533sv00000000sd00000000bc%02Xsc%02Xi%02X\n", device->class_code >> 16,
-		  device->class_code >> 8 & 0xff, device->class_code & 0xff);
+	fake_file(fake_path(device->bdf, "/modalias"), "pci:v00008086d00001533sv00000000sd00000000bc%02Xsc%02Xi%02X\n",
+		  device->class_code >> 16, device->class_code >> 8 & 0xff, device->class_code & 0xff);
 	fake_file(fake_path(device->bdf, "/driver_override"), "(null)\n");
 	fake_file(fake_path(device->bdf, "/reset_method"), "flr bus\n");
-	fake_file(fake_path(device->bdf, "/resource"),
-		  "0x00000000fe000000 0x00000000fe003fff 0x0000000000140204\n"
-		  "0x0000000000000000 0x0000000000000000 0x0000000000000000\n");
+	fake_file(fake_path(device->bdf, "/resource"), "0x00000000fe000000 0x00000000fe003fff 0x0000000000140204\n"
+						       "0x0000000000000000 0x0000000000000000 0x0000000000000000\n");
 	fake_link(fake_path(device->bdf, "/subsystem"), "/sys/bus/pci");
 	make_config(device);
 	if (device->group >= 0) {
@@ -377,7 +375,10 @@ static void make_vf(const char *pf, unsigned index)
 	snprintf(above, sizeof(above), "%.23s", strrchr(path, '/') + 1);
 	char home[64];
 	snprintf(home, sizeof(home), "%s", fake_read(fake_path(pf, "/.home")));
-	fake_pci(&(struct fake_pci){.bdf = bdf, .above = strncmp(above, "pci", 3) == 0 ? NULL : above, .class_code = 0x010802, .group = 100 + (int)index});
+	fake_pci(&(struct fake_pci){.bdf = bdf,
+				    .above = strncmp(above, "pci", 3) == 0 ? NULL : above,
+				    .class_code = 0x010802,
+				    .group = 100 + (int)index});
 	fake_file(fake_path(bdf, "/.home"), "%s\n", home);
 	fake_link(fake_path(bdf, "/physfn"), fake_path(pf, ""));
 	snprintf(path, sizeof(path), "%s/virtfn%u", fake_path(pf, ""), index);

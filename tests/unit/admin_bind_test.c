@@ -20,9 +20,12 @@ static void make_host(void)
 	fake_driver("vfio-pci");
 	fake_pci(&(struct fake_pci){.bdf = "0000:00:00.0", .class_code = 0x060400, .group = 1, .driver = "pcieport"});
 	fake_pci(&(struct fake_pci){.bdf = "0000:00:01.0", .class_code = 0x060400, .group = 2, .driver = "pcieport"});
-	fake_pci(&(struct fake_pci){.bdf = NVME, .above = "0000:00:00.0", .class_code = 0x010802, .group = 17, .driver = "nvme"});
-	fake_pci(&(struct fake_pci){.bdf = SOUND, .above = "0000:00:00.0", .class_code = 0x040300, .group = 17, .driver = "snd_hda_intel"});
-	fake_pci(&(struct fake_pci){.bdf = NIC, .above = "0000:00:01.0", .class_code = 0x020000, .group = 18, .driver = "e1000e"});
+	fake_pci(&(struct fake_pci){
+		.bdf = NVME, .above = "0000:00:00.0", .class_code = 0x010802, .group = 17, .driver = "nvme"});
+	fake_pci(&(struct fake_pci){
+		.bdf = SOUND, .above = "0000:00:00.0", .class_code = 0x040300, .group = 17, .driver = "snd_hda_intel"});
+	fake_pci(&(struct fake_pci){
+		.bdf = NIC, .above = "0000:00:01.0", .class_code = 0x020000, .group = 18, .driver = "e1000e"});
 }
 
 TestSuite(admin_bind, .init = make_host, .fini = fake_host_destroy);
@@ -114,8 +117,9 @@ Test(admin_bind, module_is_loaded_when_the_driver_is_absent)
 {
 	fake_remove("/sys/bus/pci/drivers/vfio-pci");
 	cr_assert_eq(BIND(NVME), STATUS_FAILED);
-	cr_assert_str_eq(error.message, "vfio-pci: the kernel has no such PCI driver, and modprobe vfio-pci failed; the "
-					"kernel needs CONFIG_VFIO_PCI");
+	cr_assert_str_eq(error.message,
+			 "vfio-pci: the kernel has no such PCI driver, and modprobe vfio-pci failed; the "
+			 "kernel needs CONFIG_VFIO_PCI");
 	cr_assert_str_eq(driver_of(NVME), "nvme");
 	fake_module("vfio-pci", NULL);
 	cr_assert_eq(BIND(NVME), STATUS_OK, "%s", error.message);
@@ -149,7 +153,8 @@ Test(admin_bind, no_device_is_touched_when_one_of_them_is_refused)
 {
 	cr_assert_eq(BIND(NVME, SOUND, "0000:00:00.0"), STATUS_FAILED);
 	cr_assert_eq(BIND(NVME, "0000:7f:00.0"), STATUS_FAILED);
-	cr_assert_str_eq(error.message, "0000:7f:00.0: the host has no such PCI device; tenon devices lists those it has");
+	cr_assert_str_eq(error.message,
+			 "0000:7f:00.0: the host has no such PCI device; tenon devices lists those it has");
 	cr_assert_eq(fake_writes("/sys"), 0);
 }
 
@@ -165,8 +170,9 @@ Test(admin_bind, mounted_disk_is_refused_without_force)
 	fake_disk(NVME, "nvme0n1", 0);
 	fake_file("/proc/self/mountinfo", "30 1 259:1 / /data rw - ext4 /dev/nvme0n1p1 rw\n");
 	cr_assert_eq(BIND(NVME), STATUS_FAILED);
-	cr_assert_str_eq(error.message, NVME ": the host uses it (driver nvme): /dev/nvme0n1p1 is mounted on /data; umount "
-					     "/data, or take it away with --force");
+	cr_assert_str_eq(error.message,
+			 NVME ": the host uses it (driver nvme): /dev/nvme0n1p1 is mounted on /data; umount "
+			      "/data, or take it away with --force");
 	cr_assert_eq(fake_writes("/sys"), 0);
 	cr_assert_eq(bind((struct options){.arguments = {NVME}, .force = true}), STATUS_OK);
 	cr_assert_str_eq(driver_of(NVME), "vfio-pci");
@@ -183,8 +189,9 @@ Test(admin_bind, disk_that_something_unnamed_claims_is_refused)
 Test(admin_bind, interface_that_is_up_is_refused_and_names_its_route)
 {
 	fake_interface(NIC, "eth0", 0x1003);
-	fake_file("/proc/net/route", "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
-				     "eth0\t00000000\t0102A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n");
+	fake_file("/proc/net/route",
+		  "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+		  "eth0\t00000000\t0102A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n");
 	cr_assert_eq(BIND(NIC), STATUS_FAILED);
 	cr_assert_str_eq(error.message,
 			 NIC ": the host uses it (driver e1000e): network interface eth0 is up and carries the default "
@@ -238,8 +245,9 @@ Test(admin_bind, device_of_a_running_vm_is_neither_rebound_nor_given_back)
 	fake_open(4242, "tenon", "/dev/vfio/devices/vfio0");
 	unsigned writes = fake_writes("/sys");
 	cr_assert_eq(UNBIND(NIC), STATUS_FAILED);
-	cr_assert_str_eq(error.message, NIC ": process 4242 (tenon) has it through VFIO: /dev/vfio/devices/vfio0, IOMMU group "
-					    "18; end the VM: kill 4242");
+	cr_assert_str_eq(error.message,
+			 NIC ": process 4242 (tenon) has it through VFIO: /dev/vfio/devices/vfio0, IOMMU group "
+			     "18; end the VM: kill 4242");
 	cr_assert_eq(fake_writes("/sys"), writes);
 }
 
@@ -276,7 +284,8 @@ Test(admin_bind, unbind_loads_the_previous_driver_when_its_module_went_away)
 	cr_assert_eq(BIND(NVME), STATUS_OK);
 	fake_remove("/sys/bus/pci/drivers/nvme");
 	cr_assert_eq(UNBIND(NVME), STATUS_FAILED);
-	cr_assert_str_eq(error.message, NVME ": its driver nvme is gone from the kernel; modprobe it, then run this again");
+	cr_assert_str_eq(error.message,
+			 NVME ": its driver nvme is gone from the kernel; modprobe it, then run this again");
 	cr_assert(fake_has("/run/tenon/bind/" NVME));
 	fake_module("nvme", fake_read("/sys/bus/pci/devices/" NVME "/modalias"));
 	cr_assert_eq(UNBIND(NVME), STATUS_OK, "%s", error.message);
