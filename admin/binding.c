@@ -51,6 +51,11 @@ bool binding_is_noted(const struct host *host, const char *bdf)
 	return host_exists(host, STATE "/%s", bdf);
 }
 
+void binding_forget(const struct host *host, const char *bdf)
+{
+	host_forget(host, STATE "/%s", bdf);
+}
+
 int binding_recall(const struct host *host, const char *bdf, struct previous *previous, struct tenon_error *err)
 {
 	*previous = (struct previous){0};
@@ -227,7 +232,7 @@ int binding_give_back(const struct host *host, const struct device *device, cons
 {
 	int code = restore(host, device, previous, now, err);
 	if (code == 0)
-		host_forget(host, STATE "/%s", device->bdf);
+		binding_forget(host, device->bdf);
 	return code;
 }
 
@@ -239,7 +244,7 @@ int binding_undo(const struct host *host, const struct device *device, bool note
 	snprintf(before.override, sizeof(before.override), "%s", device->override);
 	int code = restore(host, device, &before, now, err);
 	if (code == 0 && !noted)
-		host_forget(host, STATE "/%s", device->bdf);
+		binding_forget(host, device->bdf);
 	return code;
 }
 

@@ -30,6 +30,9 @@ int binding_take(const struct host *host, const struct device *device, const cha
 /** Whether a previous driver of the device is remembered. */
 bool binding_is_noted(const struct host *host, const char *bdf);
 
+/** Drops what is remembered of a device. */
+void binding_forget(const struct host *host, const char *bdf);
+
 /** Puts a device that binding_take took back to what `device` says. @param noted  keep the note, which is older */
 int binding_undo(const struct host *host, const struct device *device, bool noted, struct tenon_error *err);
 

@@ -23,7 +23,7 @@ struct finding {
 struct examination {
 	const struct host *host;
 	const struct inventory *inventory;
-	uint64_t memory_bytes; /* of the VM that is planned */
+	uint64_t memory_bytes;    /* of the VM that is planned */
 	char release[NAME_BYTES]; /* kernel release */
 	char *config;             /* the kernel's configuration; NULL: not found */
 	struct finding findings[FINDINGS_MAX];

@@ -51,8 +51,8 @@ static void check_interfaces(struct examination *exam)
 			finding_add(exam, FINDING_OK, both[i].name, "%s: missing, the other interface is there",
 				    both[i].node);
 		else
-			finding_fix(finding_add(exam, other == -ENOENT ? FINDING_PROBLEM : FINDING_WARNING, both[i].name,
-						"%s: missing", both[i].node),
+			finding_fix(finding_add(exam, other == -ENOENT ? FINDING_PROBLEM : FINDING_WARNING,
+						both[i].name, "%s: missing", both[i].node),
 				    i ? "modprobe vfio-pci" : "modprobe iommufd, on a kernel with CONFIG_IOMMUFD");
 	}
 }
@@ -66,5 +66,6 @@ void doctor_access(struct examination *exam)
 	host_list(exam->host, devices.folder, check_entry, &devices);
 	host_list(exam->host, groups.folder, check_entry, &groups);
 	if (devices.count + groups.count == 0)
-		finding_add(exam, FINDING_OK, "VFIO device", "no device is bound to VFIO yet: tenon devices, tenon bind");
+		finding_add(exam, FINDING_OK, "VFIO device",
+			    "no device is bound to VFIO yet: tenon devices, tenon bind");
 }

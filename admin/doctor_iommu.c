@@ -54,18 +54,20 @@ static bool is_on(const struct host *host, const char *path)
 static void check_off(struct examination *exam)
 {
 	const struct host *host = exam->host;
-	struct finding *finding = finding_add(exam, FINDING_PROBLEM, "IOMMU",
-					      "off, so that no device can be assigned safely");
+	struct finding *finding =
+		finding_add(exam, FINDING_PROBLEM, "IOMMU", "off, so that no device can be assigned safely");
 	if (host_exists(host, "/sys/firmware/acpi/tables/DMAR") && !command_line_has(host, "intel_iommu=on"))
 		finding_fix(finding, "the firmware offers VT-d: add intel_iommu=on to GRUB_CMDLINE_LINUX in "
 				     "/etc/default/grub, run update-grub, and reboot");
 	else if (host_exists(host, "/sys/firmware/acpi/tables/IVRS"))
-		finding_fix(finding, "the firmware offers AMD-Vi: take amd_iommu=off and iommu=off from the kernel's command "
-				     "line in /etc/default/grub, run update-grub, and reboot");
+		finding_fix(finding,
+			    "the firmware offers AMD-Vi: take amd_iommu=off and iommu=off from the kernel's command "
+			    "line in /etc/default/grub, run update-grub, and reboot");
 	else
-		finding_fix(finding, "turn VT-d (Intel) or AMD-Vi (AMD) on in the firmware's setup; on Intel add intel_iommu=on "
-				     "to GRUB_CMDLINE_LINUX in /etc/default/grub and run update-grub; a VM needs a virtual "
-				     "IOMMU from its host");
+		finding_fix(finding,
+			    "turn VT-d (Intel) or AMD-Vi (AMD) on in the firmware's setup; on Intel add intel_iommu=on "
+			    "to GRUB_CMDLINE_LINUX in /etc/default/grub and run update-grub; a VM needs a virtual "
+			    "IOMMU from its host");
 }
 
 static void check_remapping(const struct units *units)
@@ -82,8 +84,8 @@ static void check_remapping(const struct units *units)
 	bool allowed = is_on(host, "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts") ||
 		       is_on(host, "/sys/module/iommufd/parameters/allow_unsafe_interrupts");
 	struct finding *finding =
-		finding_add(exam, allowed ? FINDING_WARNING : FINDING_PROBLEM, "interrupt remapping",
-			    "%s%s", units->remapping ? "off, although the IOMMU has it" : "the IOMMU has none",
+		finding_add(exam, allowed ? FINDING_WARNING : FINDING_PROBLEM, "interrupt remapping", "%s%s",
+			    units->remapping ? "off, although the IOMMU has it" : "the IOMMU has none",
 			    allowed ? "; allow_unsafe_interrupts is on, so a guest can forge interrupts of the host"
 				    : ", so VFIO refuses every device");
 	if (units->remapping)
@@ -97,9 +99,11 @@ static void check_remapping(const struct units *units)
 static void check_coherency(const struct units *units)
 {
 	if (units->non_coherent[0])
-		finding_add(units->exam, FINDING_OK, "DMA coherency",
-			    "%s cannot enforce it: a VM with a device behind it gets real WBINVD and its own memory types, "
-			    "which costs some speed", units->non_coherent);
+		finding_add(
+			units->exam, FINDING_OK, "DMA coherency",
+			"%s cannot enforce it: a VM with a device behind it gets real WBINVD and its own memory types, "
+			"which costs some speed",
+			units->non_coherent);
 	else
 		finding_add(units->exam, FINDING_OK, "DMA coherency", "enforced by every IOMMU");
 }
@@ -127,19 +131,20 @@ static void check_isolation(struct examination *exam)
 	}
 	if (command_line_has(exam->host, "pcie_acs_override=downstream") ||
 	    command_line_has(exam->host, "pcie_acs_override=downstream,multifunction")) {
-		struct finding *finding = finding_add(
-			exam, FINDING_WARNING, "isolation",
-			"the kernel runs with pcie_acs_override: its groups are smaller than what the hardware isolates, and a "
-			"guest may reach devices of others");
+		struct finding *finding = finding_add(exam, FINDING_WARNING, "isolation",
+						      "the kernel runs with pcie_acs_override: its groups are smaller "
+						      "than what the hardware isolates, and a "
+						      "guest may reach devices of others");
 		finding_fix(finding, "take pcie_acs_override from the kernel's command line");
 	} else if (count) {
-		struct finding *finding =
-			finding_add(exam, FINDING_WARNING, "isolation",
-				    "IOMMU group%s %s hold%s devices of several slots, because a bridge above them lacks ACS; "
-				    "such a group goes to one VM as a whole", text_plural(count), groups,
-				    count == 1 ? "s" : "");
-		finding_fix(finding, "move a device to a slot below another root port (tenon topology shows them); a kernel "
-				     "patched for pcie_acs_override only hides the lack");
+		struct finding *finding = finding_add(
+			exam, FINDING_WARNING, "isolation",
+			"IOMMU group%s %s hold%s devices of several slots, because a bridge above them lacks ACS; "
+			"such a group goes to one VM as a whole",
+			text_plural(count), groups, count == 1 ? "s" : "");
+		finding_fix(finding,
+			    "move a device to a slot below another root port (tenon topology shows them); a kernel "
+			    "patched for pcie_acs_override only hides the lack");
 	} else {
 		finding_add(exam, FINDING_OK, "isolation", "no group holds devices of more than one slot");
 	}
@@ -161,7 +166,8 @@ void doctor_iommu(struct examination *exam)
 		check_off(exam);
 		return;
 	}
-	finding_add(exam, FINDING_OK, "IOMMU", "on: %s; %u of %u PCI functions have a group", units.names[0] ? units.names : "of a kind that sysfs does not name", grouped,
+	finding_add(exam, FINDING_OK, "IOMMU", "on: %s; %u of %u PCI functions have a group",
+		    units.names[0] ? units.names : "of a kind that sysfs does not name", grouped,
 		    exam->inventory->count);
 	check_remapping(&units);
 	if (units.count)

@@ -48,16 +48,19 @@ static void check_interfaces(struct examination *exam)
 			    type1 ? "; the container too" : "");
 	else if (type1)
 		finding_add(exam, FINDING_OK, "kernel interface",
-			    "the container (type1)%s; iommufd takes Linux 6.6 with CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV",
-			    iommufd && cdev < 0 ? "; iommufd is there, its character devices show once a device is bound"
-						: "");
+			    "the container (type1)%s; iommufd takes Linux 6.6 with CONFIG_IOMMUFD and "
+			    "CONFIG_VFIO_DEVICE_CDEV",
+			    iommufd && cdev < 0
+				    ? "; iommufd is there, its character devices show once a device is bound"
+				    : "");
 	else if (iommufd && cdev < 0)
 		finding_add(exam, FINDING_OK, "kernel interface",
 			    "iommufd; whether it has VFIO character devices shows once a device is bound");
 	else
 		finding_fix(finding_add(exam, FINDING_PROBLEM, "kernel interface",
 					"neither iommufd with VFIO character devices nor the container"),
-			    "boot a kernel with CONFIG_VFIO_IOMMU_TYPE1, or with CONFIG_IOMMUFD and CONFIG_VFIO_DEVICE_CDEV");
+			    "boot a kernel with CONFIG_VFIO_IOMMU_TYPE1, or with CONFIG_IOMMUFD and "
+			    "CONFIG_VFIO_DEVICE_CDEV");
 }
 
 static bool cpu_has(const char *cpuinfo, const char *flag)
@@ -79,17 +82,20 @@ static void check_kvm(struct examination *exam)
 	bool nested = cpu_has(cpuinfo, "hypervisor");
 	free(cpuinfo);
 	if (host_exists(host, "/sys/module/kvm_pvm"))
-		finding_fix(finding_add(exam, FINDING_WARNING, "virtualization",
-					"by kvm-pvm, without the CPU's help: it interprets guest kernels, slowly and in part; "
-					"freestanding guests run, stock Linux may not boot"),
-			    "for Linux guests use a host with VT-x or SVM");
+		finding_fix(
+			finding_add(
+				exam, FINDING_WARNING, "virtualization",
+				"by kvm-pvm, without the CPU's help: it interprets guest kernels, slowly and in part; "
+				"freestanding guests run, stock Linux may not boot"),
+			"for Linux guests use a host with VT-x or SVM");
 	else if (host_exists(host, "/sys/module/kvm_intel") || host_exists(host, "/sys/module/kvm_amd"))
 		finding_add(exam, FINDING_OK, "virtualization", "by the CPU (%s)%s",
 			    host_exists(host, "/sys/module/kvm_intel") ? "kvm_intel" : "kvm_amd",
 			    nested ? "; this host is a VM itself, so guests are nested and slower" : "");
 	else if (hardware)
-		finding_fix(finding_add(exam, FINDING_PROBLEM, "virtualization", "the CPU can, KVM is not loaded"),
-			    "modprobe kvm_intel or kvm_amd; where that fails, turn VT-x or SVM on in the firmware's setup");
+		finding_fix(
+			finding_add(exam, FINDING_PROBLEM, "virtualization", "the CPU can, KVM is not loaded"),
+			"modprobe kvm_intel or kvm_amd; where that fails, turn VT-x or SVM on in the firmware's setup");
 	else
 		finding_fix(finding_add(exam, FINDING_PROBLEM, "virtualization", "the CPU shows neither VT-x nor SVM%s",
 					nested ? ", and this host is a VM" : ""),

@@ -44,7 +44,8 @@ static void check_memlock(struct examination *exam)
 	text_size(needed, sizeof(needed), exam->memory_bytes);
 	if (may_lock_anything(exam->host)) {
 		finding_add(exam, FINDING_OK, "locked memory",
-			    "this user has CAP_IPC_LOCK: no limit; without it, a VM of %s needs RLIMIT_MEMLOCK of %llu bytes",
+			    "this user has CAP_IPC_LOCK: no limit; without it, a VM of %s needs RLIMIT_MEMLOCK of %llu "
+			    "bytes",
 			    needed, (unsigned long long)exam->memory_bytes);
 		return;
 	}
@@ -65,7 +66,8 @@ static void check_memlock(struct examination *exam)
 			    "limit %llu bytes, but a VM of %s needs %llu: devices pin all of its memory",
 			    (unsigned long long)limit, needed, (unsigned long long)exam->memory_bytes);
 	finding_fix(finding,
-		    "in /etc/security/limits.conf (KiB, counts from the next login): USER - memlock %llu; in a systemd unit: "
+		    "in /etc/security/limits.conf (KiB, counts from the next login): USER - memlock %llu; in a systemd "
+		    "unit: "
 		    "LimitMEMLOCK=%llu; now: prlimit --memlock=%llu tenon run ... (as root)",
 		    (unsigned long long)((exam->memory_bytes + KIB - 1) / KIB), (unsigned long long)exam->memory_bytes,
 		    (unsigned long long)exam->memory_bytes);
@@ -77,8 +79,8 @@ static void check_pool(struct examination *exam, const char *name, uint64_t page
 	uint64_t needed = (exam->memory_bytes + page_kib * KIB - 1) / (page_kib * KIB);
 	if (host_read_number(exam->host, &total, "/sys/kernel/mm/hugepages/hugepages-%llukB/nr_hugepages",
 			     (unsigned long long)page_kib) < 0) {
-		finding_add(exam, FINDING_OK, topic, "this kernel or CPU has none; --memory ...,hugepages=%s is not possible",
-			    name);
+		finding_add(exam, FINDING_OK, topic,
+			    "this kernel or CPU has none; --memory ...,hugepages=%s is not possible", name);
 		return;
 	}
 	host_read_number(exam->host, &available, "/sys/kernel/mm/hugepages/hugepages-%llukB/free_hugepages",
@@ -124,10 +126,9 @@ static void check_transparent(struct examination *exam)
 	/* From 6.1 tenon collapses guest memory into huge pages itself, whatever these files say. */
 	bool collapses = major > 6 || (major == 6 && minor >= 1);
 	bool good = collapses || strcmp(shared, "never") != 0;
-	struct finding *finding =
-		finding_add(exam, good ? FINDING_OK : FINDING_WARNING, "transparent huge pages",
-			    "enabled: %s, shmem_enabled: %s%s", anonymous, shared,
-			    good ? "; guest memory gets them" : ": guest memory gets none");
+	struct finding *finding = finding_add(exam, good ? FINDING_OK : FINDING_WARNING, "transparent huge pages",
+					      "enabled: %s, shmem_enabled: %s%s", anonymous, shared,
+					      good ? "; guest memory gets them" : ": guest memory gets none");
 	if (!good)
 		finding_fix(finding, "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled");
 }

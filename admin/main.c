@@ -18,6 +18,8 @@ static const struct command commands[] = {
 	{"doctor", "", "Checks whether this host and this user can assign devices: IOMMU, kernel, permissions, memory.",
 	 "Each finding comes with its fix. The exit status is 1 when a problem prevents assignment.",
 	 OPTION_JSON | OPTION_MEMORY, 0, 0, command_doctor},
+	{"topology", "", "Shows how the host's devices hang together, with their groups and what resets together.",
+	 NULL, OPTION_JSON | OPTION_DOT, 0, 0, command_topology},
 	{"bind", "ADDRESS...", "Takes devices from the host's drivers and gives them to vfio-pci, for a VM.",
 	 "What a device had before is remembered, and tenon unbind restores it. A device that the host uses is only "
 	 "taken "
@@ -25,6 +27,13 @@ static const struct command commands[] = {
 	 OPTION_GROUP | OPTION_FORCE | OPTION_DRY_RUN | OPTION_DRIVER, 1, ARGUMENTS_MAX, command_bind},
 	{"unbind", "ADDRESS...", "Gives devices back to the drivers that they had before tenon bind.", NULL,
 	 OPTION_GROUP | OPTION_FORCE | OPTION_DRY_RUN, 1, ARGUMENTS_MAX, command_unbind},
+	{"vf", "create PF N\nlist [PF]\ndestroy PF", "Creates, lists and destroys virtual functions (SR-IOV).",
+	 "New VFs get no driver, unless --autoprobe lets the host's drivers take them; tenon bind gives them to "
+	 "vfio-pci. VFs that "
+	 "are in use are only destroyed with --force. Whoever owns a PF can read and change what goes through its VFs: "
+	 "where the "
+	 "PF itself is assigned, its user and the users of its VFs must show the same vf-token.",
+	 OPTION_JSON | OPTION_AUTOPROBE | OPTION_FORCE, 1, 3, command_vf},
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))

@@ -153,8 +153,11 @@ int options_parse(const struct command *command, int argc, char **argv, struct o
 		argp_help(&argp, stdout, ARGP_HELP_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC, name);
 		return 0;
 	}
-	if (code == 0 && options->argument_count < command->arguments_min)
-		code = -tenon_fail(err, -EINVAL, "tenon %s: arguments are missing; it takes %s", command->name,
-				   command->arguments);
+	if (code == 0 && options->argument_count < command->arguments_min) {
+		snprintf(name, sizeof(name), "%s", command->arguments);
+		for (char *line = name; (line = strchr(line, '\n'));)
+			*line = '|';
+		code = -tenon_fail(err, -EINVAL, "tenon %s: arguments are missing; it takes %s", command->name, name);
+	}
 	return -code;
 }
