@@ -42,7 +42,7 @@ static void describe_number(int value, char *text, size_t capacity)
 static json_object *words_as_array(const char *words)
 {
 	json_object *array = json_object_new_array();
-	char copy[512];
+	char copy[1024];
 	snprintf(copy, sizeof(copy), "%s", words);
 	for (char *rest = copy, *word; (word = strsep(&rest, " "));) {
 		if (word[0])

@@ -57,24 +57,27 @@ static void make_printable(char *text)
 	}
 }
 
-static void look_up(struct names *names, char *text, size_t capacity, int flags, int first, int second)
+/* Not inlined: nothing of the caller may live in a register across the setjmp. */
+static __attribute__((noinline)) bool find(struct names *names, char *found, int capacity, int flags, int first,
+					   int second)
 {
-	snprintf(text, capacity,
-		 flags == PCI_LOOKUP_DEVICE   ? "device %04x"
-		 : flags == PCI_LOOKUP_VENDOR ? "vendor %04x"
-					      : "class %04x",
-		 flags == PCI_LOOKUP_DEVICE ? second : first);
-	if (!names || names->broken)
-		return;
-	char found[256];
 	if (setjmp(failed)) {
 		names->broken = true;
-		return;
+		return false;
 	}
-	if (pci_lookup_name(names->access, found, sizeof(found), flags | PCI_LOOKUP_NO_NUMBERS, first, second)) {
+	return pci_lookup_name(names->access, found, capacity, flags | PCI_LOOKUP_NO_NUMBERS, first, second) != NULL;
+}
+
+static void look_up(struct names *names, char *text, size_t capacity, int flags, int first, int second)
+{
+	char found[256];
+	if (names && !names->broken && find(names, found, sizeof(found), flags, first, second)) {
 		snprintf(text, capacity, "%s", found);
 		make_printable(text);
+		return;
 	}
+	const char *kind = flags == PCI_LOOKUP_DEVICE ? "device" : flags == PCI_LOOKUP_VENDOR ? "vendor" : "class";
+	snprintf(text, capacity, "%s %04x", kind, (unsigned)(flags == PCI_LOOKUP_DEVICE ? second : first));
 }
 
 void names_class(struct names *names, const struct device *device, char *text, size_t capacity)

@@ -167,7 +167,8 @@ static void print_dot(const struct view *view)
 			printf("  \"%s\" -> \"%s\";\n", device->root_bus, device->bdf);
 		for (unsigned j = i + 1; j < inventory->count; j++) {
 			if (device_resets_with(inventory, device, &inventory->devices[j]))
-				printf("  \"%s\" -> \"%s\" [style=dashed, dir=none, constraint=false, label=\"reset\"];\n",
+				printf("  \"%s\" -> \"%s\" [style=dashed, dir=none, constraint=false, "
+				       "label=\"reset\"];\n",
 				       device->bdf, inventory->devices[j].bdf);
 		}
 	}

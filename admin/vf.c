@@ -20,8 +20,8 @@ static int find_pf(const struct view *view, const char *text, struct device **ou
 		return code;
 	const struct device *device = *out;
 	if (device->pf[0])
-		return tenon_fail(err, -EOPNOTSUPP, "%s: is a VF; VFs are made from its PF: tenon vf list %s", device->bdf,
-				  device->pf);
+		return tenon_fail(err, -EOPNOTSUPP, "%s: is a VF; VFs are made from its PF: tenon vf list %s",
+				  device->bdf, device->pf);
 	if (!device->is_pf)
 		return tenon_fail(err, -EOPNOTSUPP,
 				  "%s: has no SR-IOV that the kernel uses; tenon devices shows which devices are PFs",
@@ -34,7 +34,8 @@ static int parse_count(const struct device *pf, const char *text, unsigned *out,
 	char *end;
 	unsigned long value = strtoul(text, &end, 10);
 	if (end == text || *end || text[0] == '-' || value < 1 || value > pf->vfs_total)
-		return tenon_fail(err, -EINVAL, "%s: %.32s VFs: not a number from 1 to %u, which is what the device has; give one",
+		return tenon_fail(err, -EINVAL,
+				  "%s: %.32s VFs: not a number from 1 to %u, which is what the device has; give one",
 				  pf->bdf, text, pf->vfs_total);
 	*out = (unsigned)value;
 	return 0;
@@ -44,26 +45,34 @@ static int refuse_create(const struct view *view, const struct device *pf, struc
 {
 	char enabled[8] = "";
 	if (pf->vfs)
-		return tenon_fail(err, -EBUSY, "%s: has %u VFs already, and the kernel changes their number only by way of none; "
-				  "tenon vf destroy %s", pf->bdf, pf->vfs, pf->bdf);
+		return tenon_fail(err, -EBUSY,
+				  "%s: has %u VFs already, and the kernel changes their number only by way of none; "
+				  "tenon vf destroy %s",
+				  pf->bdf, pf->vfs, pf->bdf);
 	if (!pf->driver[0])
-		return tenon_fail(err, -ENODEV, "%s: has no driver, and VFs are made by the PF's driver; load its driver, or: "
-				  "tenon bind %s", pf->bdf, pf->bdf);
+		return tenon_fail(err, -ENODEV,
+				  "%s: has no driver, and VFs are made by the PF's driver; load its driver, or: "
+				  "tenon bind %s",
+				  pf->bdf, pf->bdf);
 	if (strcmp(pf->driver, "vfio-pci") != 0)
 		return 0;
 	host_read_line(view->host, enabled, sizeof(enabled), "/sys/module/vfio_pci/parameters/enable_sriov");
 	if (enabled[0] != 'Y' && enabled[0] != '1')
-		return tenon_fail(err, -EPERM,
-				  "%s: vfio-pci does not make VFs unless its parameter enable_sriov is on; echo Y > "
-				  "/sys/module/vfio_pci/parameters/enable_sriov (for good: options vfio-pci enable_sriov=1 in "
-				  "/etc/modprobe.d/vfio.conf)", pf->bdf);
+		return tenon_fail(
+			err, -EPERM,
+			"%s: vfio-pci does not make VFs unless its parameter enable_sriov is on; echo Y > "
+			"/sys/module/vfio_pci/parameters/enable_sriov (for good: options vfio-pci enable_sriov=1 in "
+			"/etc/modprobe.d/vfio.conf)",
+			pf->bdf);
 	return 0;
 }
 
 static void print_trust(const struct device *pf)
 {
-	printf("The PF is bound to %s, so some VM or program may own it. Whoever owns a PF can read and change what goes through its\n"
-	       "VFs, and resets them with it. Give both only to users who trust each other, and let each say so with the same token:\n"
+	printf("The PF is bound to %s, so some VM or program may own it. Whoever owns a PF can read and change what "
+	       "goes through its\n"
+	       "VFs, and resets them with it. Give both only to users who trust each other, and let each say so with "
+	       "the same token:\n"
 	       "  uuidgen; tenon run ... --device %s,vf-token=UUID; tenon run ... --device VF,vf-token=UUID\n",
 	       pf->driver, pf->bdf);
 }
@@ -116,7 +125,8 @@ static void print_next(const struct view *view, const struct device *pf)
 	if (unbound[0])
 		printf("next: tenon bind%s\n", unbound);
 	else if (first[0])
-		printf("next: tenon run --kernel FILE --device %s%s\n", first, device_on_vfio(pf) ? ",vf-token=UUID" : "");
+		printf("next: tenon run --kernel FILE --device %s%s\n", first,
+		       device_on_vfio(pf) ? ",vf-token=UUID" : "");
 }
 
 static int write_count(const struct view *view, const struct device *pf, unsigned count, struct tenon_error *err)
@@ -125,13 +135,16 @@ static int write_count(const struct view *view, const struct device *pf, unsigne
 	snprintf(text, sizeof(text), "%u", count);
 	int code = host_write(view->host, text, "/sys/bus/pci/devices/%s/sriov_numvfs", pf->bdf);
 	if (code == -EACCES || code == -EPERM)
-		return tenon_fail(err, code, "%s: cannot set sriov_numvfs: %s; run it as root", pf->bdf, strerror(-code));
+		return tenon_fail(err, code, "%s: cannot set sriov_numvfs: %s; run it as root", pf->bdf,
+				  strerror(-code));
 	if (code == -ENOENT)
-		return tenon_fail(err, code, "%s: its driver %s makes no VFs by sriov_numvfs; see that driver's own way", pf->bdf,
+		return tenon_fail(err, code,
+				  "%s: its driver %s makes no VFs by sriov_numvfs; see that driver's own way", pf->bdf,
 				  pf->driver);
 	if (code < 0)
-		return tenon_fail(err, code == -EINVAL ? -EIO : code, "%s: cannot set sriov_numvfs to %u: %s; dmesg says more",
-				  pf->bdf, count, strerror(-code));
+		return tenon_fail(err, code == -EINVAL ? -EIO : code,
+				  "%s: cannot set sriov_numvfs to %u: %s; dmesg says more", pf->bdf, count,
+				  strerror(-code));
 	return 0;
 }
 
@@ -142,7 +155,8 @@ static int create(const struct view *view, const struct device *pf, unsigned cou
 	char before[8] = "";
 	int code = 0;
 	if (!autoprobe && !device_on_vfio(pf)) {
-		host_read_line(view->host, before, sizeof(before), "/sys/bus/pci/devices/%s/sriov_drivers_autoprobe", pf->bdf);
+		host_read_line(view->host, before, sizeof(before), "/sys/bus/pci/devices/%s/sriov_drivers_autoprobe",
+			       pf->bdf);
 		code = host_write(view->host, "0", "/sys/bus/pci/devices/%s/sriov_drivers_autoprobe", pf->bdf);
 	}
 	if (code < 0)
@@ -168,8 +182,10 @@ static int command_create(const struct host *host, const struct options *options
 		code = refuse_create(&view, pf, err);
 	if (code == 0 && device_on_vfio(pf) && !usage_vfio_holder(host, &view.activity, pf))
 		fprintf(stderr,
-			"tenon: warning: %s: no process has the PF open; whoever opens it later resets it and its VFs, so start "
-			"the PF's VM first\n", pf->bdf);
+			"tenon: warning: %s: no process has the PF open; whoever opens it later resets it and its VFs, "
+			"so start "
+			"the PF's VM first\n",
+			pf->bdf);
 	if (code == 0)
 		code = create(&view, pf, count, options->autoprobe, err);
 	char bdf[BDF_BYTES] = "";
@@ -182,7 +198,8 @@ static int command_create(const struct host *host, const struct options *options
 	code = view_open(host, &view, err);
 	pf = code == 0 ? inventory_find(&view.inventory, bdf) : NULL;
 	if (pf && pf->vfs != count)
-		code = tenon_fail(err, -EIO, "%s: %u VFs asked for, the kernel shows %u; dmesg says more", bdf, count, pf->vfs);
+		code = tenon_fail(err, -EIO, "%s: %u VFs asked for, the kernel shows %u; dmesg says more", bdf, count,
+				  pf->vfs);
 	if (pf && code == 0) {
 		print_vfs(&view, pf);
 		print_next(&view, pf);
@@ -261,9 +278,10 @@ static int refuse_destroy(const struct view *view, const struct device *pf, cons
 		if (!uses.count)
 			continue;
 		if (!options->force)
-			return tenon_fail(err, -EBUSY, "%s: its VF %s (driver %s, IOMMU group %d) is in use: %s; %s, or take it "
-					  "away with --force", pf->bdf, vf->bdf, vf->driver, vf->group, uses.list[0].what,
-					  uses.list[0].fix);
+			return tenon_fail(err, -EBUSY,
+					  "%s: its VF %s (driver %s, IOMMU group %d) is in use: %s; %s, or take it "
+					  "away with --force",
+					  pf->bdf, vf->bdf, vf->driver, vf->group, uses.list[0].what, uses.list[0].fix);
 		fprintf(stderr, "tenon: warning: %s: %s; taken away because of --force%s\n", vf->bdf, uses.list[0].what,
 			uses.list[0].by_vfio ? ", once that process gives it up" : "");
 	}
@@ -301,7 +319,8 @@ int command_vf(const struct host *host, const struct options *options, struct te
 		const char *verb;
 		unsigned min, max;
 		int (*run)(const struct host *host, const struct options *options, struct tenon_error *err);
-	} verbs[] = {{"create", 3, 3, command_create}, {"list", 1, 2, command_list}, {"destroy", 2, 2, command_destroy}};
+	} verbs[] = {
+		{"create", 3, 3, command_create}, {"list", 1, 2, command_list}, {"destroy", 2, 2, command_destroy}};
 	for (unsigned i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
 		if (strcmp(options->arguments[0], verbs[i].verb) != 0)
 			continue;

@@ -100,6 +100,7 @@ class Machine:
                 "-fsdev", f"local,id={tag},path={folder},security_model=none,multidevs=remap{mode}",
                 "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag},addr={slot:#x}",
             ]
+        command += [word.replace("$OUT", str(shares["out"][0])) for word in self.extra]  # before the devices, which may refer to it
         for port in self.ports:
             number = self.ports.index(port) + 1
             command += ["-device", f"{port.line},id={port.id},bus=pcie.0,addr={port.at},chassis={number},slot={number}"]
@@ -108,4 +109,4 @@ class Machine:
             command += ["-drive", f"file={image},if=none,id={disk.id},format=raw,cache=unsafe"]
         for device in self.devices:
             command += ["-device", f"{device.line},bus={device.bus or 'pcie.0'},addr={device.at}"]
-        return command + [word.replace("$OUT", str(shares["out"][0])) for word in self.extra]
+        return command
