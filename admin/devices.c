@@ -178,12 +178,21 @@ struct judged {
 	struct verdict verdict;
 };
 
-/* What can be assigned soonest comes first; within that, by address. */
+/* What people assign: storage, network, display, accelerators. PCI Code and ID Assignment Specification, base classes. */
+static bool is_popular(const struct device *device)
+{
+	unsigned base = device->class_code >> 16;
+	return base == 0x01 || base == 0x02 || base == 0x03 || base == 0x12;
+}
+
+/* What can be assigned soonest comes first, popular kinds before others; within that, by address. */
 static int by_verdict(const void *one, const void *other)
 {
 	const struct judged *a = one, *b = other;
 	if (a->verdict.kind != b->verdict.kind)
 		return a->verdict.kind < b->verdict.kind ? -1 : 1;
+	if (is_popular(a->device) != is_popular(b->device))
+		return is_popular(a->device) ? -1 : 1;
 	return a->device < b->device ? -1 : a->device > b->device;
 }
 
@@ -275,6 +284,18 @@ static void print_nodes(const struct view *view, const struct device *device)
 		printf("  %-16s%s%s%s\n", "VFIO nodes", cdev, cdev[0] && group[0] ? ", " : "", group);
 }
 
+static void print_bus_reset(const struct view *view, const struct device *device)
+{
+	char with[1024];
+	list_reset_group(&view->inventory, device, with, sizeof(with));
+	if (!device_has_bus_reset(&view->inventory, device))
+		print_field("bus reset", "none: it is on a root bus");
+	else if (with[0])
+		printf("  %-16shits %s as well\n", "bus reset", with);
+	else
+		print_field("bus reset", "hits it alone");
+}
+
 static void print_one(const struct view *view, const struct device *device)
 {
 	char text[1100];
@@ -295,13 +316,9 @@ static void print_one(const struct view *view, const struct device *device)
 		print_field("IOMMU", device->iommu);
 	print_field("coherent DMA",
 		    device->coherency == COHERENCY_UNKNOWN ? "not known" : coherency_words[device->coherency]);
-	print_field("reset methods", device->reset_methods_known ? device->reset_methods : "not known to this kernel");
-	list_reset_group(&view->inventory, device, text, sizeof(text));
-	print_field("bus reset", device_has_bus_reset(&view->inventory, device)
-					 ? text[0] ? text : "possible, and hits it alone"
-					 : "none: it is on a root bus");
-	if (device_has_bus_reset(&view->inventory, device) && text[0])
-		print_field("", "(a bus reset of it hits those as well)");
+	print_field("reset methods",
+		    device->reset_methods_known ? device->reset_methods : "some; this kernel does not say which");
+	print_bus_reset(view, device);
 	describe_sriov(device, text, sizeof(text));
 	print_field("SR-IOV", text);
 	describe_number(device->numa_node, text, sizeof(text));

@@ -31,8 +31,8 @@ static int add_unit(void *context, const char *name)
 		if (!(value & INTEL_ECAP_SNOOP_CONTROL))
 			text_add(units->non_coherent, sizeof(units->non_coherent), "%s%s",
 				 units->non_coherent[0] ? " " : "", name);
-	} else {
-		units->remapping++; /* AMD's has it by definition */
+	} else if (host_exists(host, "/sys/class/iommu/%s/amd-iommu", name)) {
+		units->remapping++; /* AMD's have it by definition */
 	}
 	return 0;
 }

@@ -46,13 +46,15 @@ static void check_interfaces(struct examination *exam)
 	if (modern)
 		finding_add(exam, FINDING_OK, "kernel interface", "iommufd with VFIO character devices%s",
 			    type1 ? "; the container too" : "");
+	else if (type1 && iommufd && cdev < 0)
+		finding_add(exam, FINDING_OK, "kernel interface",
+			    "the container (type1); iommufd too, if VFIO makes character devices, which shows once a "
+			    "device "
+			    "is bound");
 	else if (type1)
 		finding_add(exam, FINDING_OK, "kernel interface",
-			    "the container (type1)%s; iommufd takes Linux 6.6 with CONFIG_IOMMUFD and "
-			    "CONFIG_VFIO_DEVICE_CDEV",
-			    iommufd && cdev < 0
-				    ? "; iommufd is there, its character devices show once a device is bound"
-				    : "");
+			    "the container (type1); iommufd would take Linux 6.6 with CONFIG_IOMMUFD and "
+			    "CONFIG_VFIO_DEVICE_CDEV");
 	else if (iommufd && cdev < 0)
 		finding_add(exam, FINDING_OK, "kernel interface",
 			    "iommufd; whether it has VFIO character devices shows once a device is bound");

@@ -18,11 +18,20 @@ static int next_group(const struct inventory *inventory, int group)
 	return next;
 }
 
-static const char *role_of(const struct device *member)
+static unsigned endpoints(const struct inventory *inventory, int group)
 {
-	if (device_is_infrastructure(member))
-		return member_blocks(member) ? "blocks" : "host";
-	return member_blocks(member) ? "blocks" : device_on_vfio(member) ? "VFIO" : "free";
+	unsigned count = 0;
+	for (unsigned i = 0; i < inventory->count; i++)
+		count += inventory->devices[i].group == group && !device_is_infrastructure(&inventory->devices[i]);
+	return count;
+}
+
+/* One that is alone in its group blocks nobody but itself. */
+static const char *state_of(const struct device *member, bool alone)
+{
+	if (member_blocks(member))
+		return alone ? "host driver" : "blocks";
+	return device_is_infrastructure(member) ? "bridge" : device_on_vfio(member) ? "VFIO" : "free";
 }
 
 static json_object *group_as_json(const struct view *view, int group)
@@ -55,16 +64,18 @@ static void add_group(struct table *table, const struct view *view, int group)
 {
 	char number[16], name[256], line[640];
 	struct verdict verdict;
+	bool alone = endpoints(&view->inventory, group) < 2;
 	snprintf(number, sizeof(number), "%d", group);
 	for (unsigned i = 0; i < view->inventory.count; i++) {
 		const struct device *member = &view->inventory.devices[i];
 		if (member->group != group)
 			continue;
 		describe_device(view, member, name, sizeof(name));
-		table_row(table, (const char *const[]){number, member->bdf, member->driver, role_of(member), name});
+		table_row(table,
+			  (const char *const[]){number, member->bdf, member->driver, state_of(member, alone), name});
 	}
 	verdict_of_group(&view->facts, group, &verdict);
-	if (verdict.kind == VERDICT_BIND && verdict.because[0])
+	if (verdict.kind == VERDICT_BIND && verdict.because[0] && !alone)
 		snprintf(line, sizeof(line), "as a whole: yes, after: %s (blocked by %s)", verdict.action,
 			 verdict.because);
 	else {

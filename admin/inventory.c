@@ -141,7 +141,9 @@ static void read_device(const struct host *host, const char *bdf, struct device 
 
 	device->group = -1;
 	read_iommu(host, device);
-	device->reset_methods_known = host_exists(host, "%s/reset_method", device->path);
+	/* The kernel shows the file only where there is a method; one before 5.15 shows only "reset". */
+	device->reset_methods_known =
+		host_exists(host, "%s/reset_method", device->path) || !host_exists(host, "%s/reset", device->path);
 	host_read_line(host, device->reset_methods, sizeof(device->reset_methods), "%s/reset_method", device->path);
 	read_resources(host, device);
 	config_space_read(host, device);

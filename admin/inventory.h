@@ -43,8 +43,8 @@ struct device {
 	char iommu[NAME_BYTES];
 	enum coherency coherency;
 
-	char reset_methods[128];  /* as sysfs names them, blank between; "": none */
-	bool reset_methods_known; /* Linux 5.15 or later */
+	char reset_methods[128]; /* as sysfs names them, blank between; "": none */
+	bool reset_methods_known;
 
 	struct bar bars[BAR_COUNT];
 	uint64_t rom_bytes;

@@ -47,12 +47,10 @@ static struct use *add_use(struct search *search, const char *format, ...)
 	return &uses->list[uses->count++];
 }
 
-/* Where the block device with this number, or of this name, is mounted: the mount point, or false. */
-static bool mounted_on(const struct activity *activity, const char *number, const char *name, char *point,
-		       size_t capacity)
+/* Where what has this number, or this source, is mounted: the mount point, or false. */
+static bool mounted_from(const struct activity *activity, const char *number, const char *source, char *point,
+			 size_t capacity)
 {
-	char source[NAME_BYTES + 8];
-	snprintf(source, sizeof(source), "/dev/%s", name);
 	for (const char *line = activity->mounts; line && *line;) {
 		char dev[32], where[256], found[256] = "";
 		const char *end = strchr(line, '\n');
@@ -165,7 +163,7 @@ static void check_block(struct search *search, const char *name, const char *cha
 	const char *subject = chain[0] ? "" : node, *blank = chain[0] ? "" : " ";
 	if (host_read_line(host, number, sizeof(number), "/sys/class/block/%s/dev", name) < 0)
 		number[0] = '\0';
-	if (mounted_on(search->activity, number, name, where, sizeof(where))) {
+	if (mounted_from(search->activity, number, node, where, sizeof(where))) {
 		struct use *use = add_use(search, "%s%s%sis mounted on %s", chain, subject, blank, where);
 		if (strcmp(where, "/") == 0)
 			snprintf(use->fix, sizeof(use->fix), "nothing: the host runs from it and cannot spare it");
@@ -252,6 +250,19 @@ static void check_nvme_subsystem(struct search *search, const char *controller)
 	host_list(search->host, "/sys/class/nvme-subsystem", check_subsystem, &subsystem);
 }
 
+/* A file system that is shared with this host, which is a VM itself, by a virtio device. */
+static void check_share(struct search *search)
+{
+	char tag[NAME_BYTES], where[256];
+	if (host_read_line(search->host, tag, sizeof(tag), "%s/mount_tag", search->folder) <= 0)
+		return;
+	tag[strcspn(tag, "?")] = '\0'; /* it ends with a zero byte */
+	if (!mounted_from(search->activity, "", tag, where, sizeof(where)))
+		return;
+	struct use *use = add_use(search, "the shared folder %s is mounted on %s", tag, where);
+	snprintf(use->fix, sizeof(use->fix), "umount %.150s", where);
+}
+
 static void check_node(struct search *search)
 {
 	char *uevent = host_read_text(search->host, "%s/uevent", search->folder);
@@ -280,6 +291,8 @@ static bool check_folder(struct search *search, const char *name)
 		check_nvme_subsystem(search, name);
 	if (search->claimed)
 		return true;
+	if (strcmp(subsystem, "virtio") == 0)
+		check_share(search);
 	if (strcmp(subsystem, "net") == 0)
 		check_interface(search, name);
 	else if (strcmp(subsystem, "tty") == 0 && search->activity->consoles &&

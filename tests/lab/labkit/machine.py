@@ -76,6 +76,7 @@ class Machine:
     coherent: bool = False  # the IOMMU's snoop control; without it every assigned device is non-coherent
     append: str = ""  # more kernel parameters of the host
     extra: list = field(default_factory=list)  # more QEMU arguments; $OUT is the run's folder
+    before: list = field(default_factory=list)  # QEMU arguments that devices refer to
 
     def path_of(self, device: Device) -> str:
         """The way down to a device, as the host resolves it: "05.0/00.0" is function 0 below the port at 05.0."""
@@ -100,7 +101,7 @@ class Machine:
                 "-fsdev", f"local,id={tag},path={folder},security_model=none,multidevs=remap{mode}",
                 "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag},addr={slot:#x}",
             ]
-        command += [word.replace("$OUT", str(shares["out"][0])) for word in self.extra]  # before the devices, which may refer to it
+        command += self.before
         for port in self.ports:
             number = self.ports.index(port) + 1
             command += ["-device", f"{port.line},id={port.id},bus=pcie.0,addr={port.at},chassis={number},slot={number}"]
@@ -109,4 +110,4 @@ class Machine:
             command += ["-drive", f"file={image},if=none,id={disk.id},format=raw,cache=unsafe"]
         for device in self.devices:
             command += ["-device", f"{device.line},bus={device.bus or 'pcie.0'},addr={device.at}"]
-        return command
+        return command + [word.replace("$OUT", str(shares["out"][0])) for word in self.extra]

@@ -18,7 +18,7 @@ until [ -e /dev/nvme0n1 ] && [ -e /sys/bus/pci/devices/$NIC/net ]; do sleep 0.1;
 
 # What the host is
 for device in /sys/bus/pci/devices/*; do
-	echo "${device##*/}|$(basename "$(readlink $device/driver)")|$(basename "$(readlink $device/iommu_group)")|$(cat $device/reset_method)|$(cat $device/sriov_totalvfs 2>/dev/null)"
+	echo "${device##*/}|$(basename "$(readlink $device/driver)")|$(basename "$(readlink $device/iommu_group)")|$(cat $device/reset_method 2>/dev/null)|$(cat $device/sriov_totalvfs 2>/dev/null)"
 	parent=$(basename "$(dirname "$(readlink -f $device)")")
 	echo "${device##*/}|$(case $parent in pci*) ;; *) echo $parent ;; esac)" >>$OUT/above
 done >$OUT/sysfs
@@ -48,13 +48,13 @@ try bind-mounted 1 "$NVME: the host uses it \(driver nvme\): /dev/$disk is mount
 try devices-mounted 0 "no, because /dev/$disk is mounted on /tmp/mounted; do: umount /tmp/mounted, then tenon bind $NVME" tenon devices $NVME
 umount /tmp/mounted
 mkdir /tmp/hidden
-unshare -m sh -c "mount /dev/$disk /tmp/hidden; touch /tmp/mounted.there; sleep 1000" &
+unshare -m sh -c "mount /dev/$disk /tmp/hidden; touch /tmp/mounted.there; exec sleep 1000" &
 hidden=$!
 until [ -e /tmp/mounted.there ]; do sleep 0.1; done
 try bind-mounted-elsewhere 1 "something on the host has /dev/$disk for itself" tenon bind $NVME
-pkill -P $hidden sleep
 kill $hidden
 wait $hidden
+until blockdev --rereadpt /dev/$disk; do sleep 0.1; done # refused as long as that mount is there
 mkswap -q /dev/$disk >/dev/null
 swapon /dev/$disk && try bind-swap 1 "/dev/$disk is swap; swapoff /dev/$disk" tenon bind $NVME
 swapoff /dev/$disk 2>/dev/null
@@ -64,7 +64,7 @@ try bind-dry-run 0 "would go from nvme to vfio-pci" tenon bind --dry-run $NVME
 try bind 0 "$NVME: vfio-pci, IOMMU group [0-9]+, /dev/vfio/devices/vfio[0-9]+, /dev/vfio/[0-9]+ \(was: nvme\).*tenon run.*--device $NVME" tenon bind $NVME
 fact bound "$(driver_of $NVME)"
 try devices-bound 0 "yes: tenon run" tenon devices $NVME
-vfio_open "$(vfio_node $NVME)" 1000 >/tmp/holder &
+vfio_open "$(vfio_node $NVME)" $NVME 1000 >/tmp/holder &
 holder=$!
 until [ -s /tmp/holder ]; do sleep 0.1; done
 try unbind-held 1 "$NVME: process $holder \(vfio_open\) has it through VFIO: $(vfio_node $NVME)" tenon unbind $NVME
@@ -92,7 +92,8 @@ fact vf.drivers "$(for vf in $vfs; do driver_of $vf 2>/dev/null; done)"
 fact autoprobe "$(cat /sys/bus/pci/devices/$PF/sriov_drivers_autoprobe)"
 try vf-list 0 "$PF: 2 of 4 VFs, driver nvme" tenon vf list
 try vf-bind 0 "next: tenon run" tenon bind $vfs
-vfio_open "$(vfio_node ${vfs%%[[:space:]]*})" 1000 >/tmp/holder2 &
+vf=${vfs%%[[:space:]]*}
+vfio_open "$(vfio_node $vf)" $vf 1000 >/tmp/holder2 &
 holder=$!
 until [ -s /tmp/holder2 ]; do sleep 0.1; done
 try vf-destroy-held 1 "its VF .* \(driver vfio-pci, IOMMU group [0-9]+\) is in use: process $holder" tenon vf destroy $PF
