@@ -20,6 +20,7 @@ enum {
 	KEY_AUTOPROBE,
 	KEY_PLAN,
 	KEY_YES,
+	KEY_VF_TOKEN,
 	KEY_HELP
 };
 
@@ -37,8 +38,10 @@ static const struct {
 	{OPTION_MEMORY,
 	 {"memory", KEY_MEMORY, "SIZE", 0, "Memory of the VM that is planned, e.g. 4G (default 256M)", 0}},
 	{OPTION_AUTOPROBE, {"autoprobe", KEY_AUTOPROBE, NULL, 0, "Let the host's drivers take the new VFs", 0}},
-	{OPTION_PLAN, {"plan", KEY_PLAN, NULL, 0, "Say what a reset would do, and touch nothing", 0}},
+	{OPTION_PLAN,
+	 {"plan", KEY_PLAN, NULL, 0, "Say what a reset would do, whom it hits, and whether it is allowed", 0}},
 	{OPTION_YES, {"yes", KEY_YES, NULL, 0, "Do not ask", 0}},
+	{OPTION_VF_TOKEN, {"vf-token", KEY_VF_TOKEN, "UUID", 0, "The token that a PF and its VFs share", 0}},
 	{0, {"help", KEY_HELP, NULL, 0, "Print this", 0}},
 };
 
@@ -111,6 +114,9 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 		break;
 	case KEY_YES:
 		options->yes = true;
+		break;
+	case KEY_VF_TOKEN:
+		options->vf_token = text;
 		break;
 	case KEY_HELP:
 		options->help = true;

@@ -16,6 +16,7 @@ struct options {
 	const char *arguments[ARGUMENTS_MAX]; /* borrowed from argv */
 	unsigned argument_count;
 	const char *driver;    /* --driver; NULL: vfio-pci */
+	const char *vf_token;  /* --vf-token; NULL: none */
 	uint64_t memory_bytes; /* --memory; 0: not given */
 	bool json, dot, all, group, force, dry_run, autoprobe, plan, yes, help;
 };
@@ -42,6 +43,7 @@ struct command {
 #define OPTION_AUTOPROBE (1u << 8)
 #define OPTION_PLAN      (1u << 9)
 #define OPTION_YES       (1u << 10)
+#define OPTION_VF_TOKEN  (1u << 11)
 
 /* The exit statuses. */
 enum { STATUS_OK, STATUS_FAILED, STATUS_USAGE };

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "group.h"
 #include "iommufd.h"
 #include "kernel.h"
 #include "uapi.h"
@@ -201,6 +202,7 @@ static int bind_cdev(const struct iommufd *self, int cdev, const struct vf_token
 
 static int refuse_bind(int code, const struct vf_token *token, const char *name, struct tenon_error *err)
 {
+	char folder[96];
 	switch (code) {
 	case -EINVAL: /* also what the kernel says of a device whose DMA its IOMMU cannot keep coherent with the caches */
 		return tenon_fail(err, -EBUSY,
@@ -212,11 +214,14 @@ static int refuse_bind(int code, const struct vf_token *token, const char *name,
 				  "%s: cannot bind: another process owns its IOMMU group; end the process that uses it "
 				  "(fuser -v /dev/vfio/* /dev/vfio/devices/* shows it)",
 				  name);
-	case -EPERM:
-		return tenon_fail(err, code,
-				  "%s: cannot bind: the host cannot isolate its interrupts; turn interrupt remapping "
-				  "on in the firmware",
-				  name);
+	case -EPERM: /* two reasons that the kernel does not tell apart: iommufd_device_bind */
+		snprintf(folder, sizeof(folder), "/sys/bus/pci/devices/%.64s", name);
+		return tenon_fail(
+			err, code,
+			"%s: cannot bind: another process has a device of its IOMMU group %d, which goes to one "
+			"VM as a whole, or the host cannot isolate its interrupts; end that process (fuser -v "
+			"/dev/vfio/devices/* shows it), or turn interrupt remapping on in the firmware",
+			name, group_of(folder));
 	case -EACCES:
 		return tenon_fail(
 			err, code,
