@@ -110,6 +110,16 @@ def program(source: Path) -> Path:
     return target
 
 
+def embedder(name: str, folder: Path):
+    """Builds tests/embed/NAME.c as a stranger would, on what `cmake --install` leaves, which goes to folder/installed."""
+    installed = folder / "installed"
+    tree_build = os.environ.get("TENON_BUILD", TREE / "build")
+    subprocess.run(["cmake", "--install", tree_build, "--prefix", installed], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["make", "-s", "-C", TREE / "tests" / "embed", f"PKG_CONFIG_PATH={installed}/lib/pkgconfig", f"OUT={folder}/bin",
+         "LDFLAGS=-Wl,-rpath,/run/lab/out/installed/lib", folder / "bin" / name], check=True)
+
+
 @functools.cache
 def tsc_khz() -> int:
     """The rate of this machine's time stamp counter, which the emulated host sees.

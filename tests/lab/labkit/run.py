@@ -34,6 +34,7 @@ class Scenario:
     timeout        seconds that the whole run may take
     programs       names of guest programs (tests/lab/guest/NAME.c) that the guest's /bin gets
     host_programs  names of host programs (tests/lab/host/NAME.c) that are on the host script's PATH
+    embedders      names of programs (tests/embed/NAME.c), built on the installed library, that are on the host script's PATH
     guest_init     the name of a guest program that is the guest's /init, alone, in place of guest.sh
     modules        kernel modules that the guest loads, in order; what they need is loaded before them
     more_modules   kernel modules that guest.sh may load, with modprobe
@@ -44,8 +45,8 @@ class Scenario:
     judge(run)     raises, through run.expect, at the first thing that is wrong
     """
 
-    DEFAULTS = {"timeout": 300, "programs": (), "guest_init": None, "host_programs": (), "modules": (), "more_modules": (),
-                "files": (), "host_kernel": "lab", "host_modules": (),
+    DEFAULTS = {"timeout": 300, "programs": (), "guest_init": None, "host_programs": (), "embedders": (), "modules": (),
+                "more_modules": (), "files": (), "host_kernel": "lab", "host_modules": (),
                 "in_all": True, "judge": lambda run: None}
 
     def __init__(self, name: str):
@@ -100,6 +101,8 @@ def prepare(scenario: Scenario, tenon: Path, folder: Path):
         shutil.copy(admin, folder / "bin" / "tenon-admin")
     for name in ("vfio_open", *scenario.host_programs):
         shutil.copy(build.program(LAB / "host" / f"{name}.c"), folder / "bin")
+    for name in scenario.embedders:
+        build.embedder(name, folder)
     for name in scenario.files:
         shutil.copy(LAB.parent / name, folder)
     for name in ("host.sh", "guest.sh"):
