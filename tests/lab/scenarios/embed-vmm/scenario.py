@@ -15,5 +15,5 @@ def judge(run):
     pattern = struct.pack("<131072Q", *(at ^ 0x54656E6F6E000000 for at in range(32 * MIB, 33 * MIB, 8)))
     run.expect(run.disk("disk").read_bytes()[32 * MIB:33 * MIB] == pattern, "the disk does not hold what the guest wrote")
     first, last = guest.numbers("interrupts.before"), guest.numbers("interrupts.after")
-    run.expect(last[0] - first[0] >= 16, f"MSI-X interrupts: {first} before, {last} after; at least 16 expected")
+    run.expect(last[0] - first[0] >= 2, f"MSI-X interrupts: {first} before, {last} after; at least 2 more expected")
     run.expect_healthy_kernel(guest)
