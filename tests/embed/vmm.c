@@ -165,7 +165,7 @@ static void serial_access(unsigned at, uint8_t *data, bool write)
 	if (!write)
 		*data = at == 2 ? 1 + (m.serial[1] >> 1 & 1) : at == 5 ? 0x60 : m.serial[at];
 	else if (at == 0)
-		putchar(*data);
+		dprintf(STDOUT_FILENO, "%c", *data); /* at once, whatever ends us */
 	else
 		m.serial[at] = *data;
 	for (unsigned level = 2; write && at < 2 && m.serial[1] & 2 && level-- > 0;)
