@@ -55,7 +55,7 @@
 /* What the library told its host: where BARs are, and which eventfd means which interrupt. */
 struct host {
 	struct tenon_device *device;
-	struct tenon_bar_placement bars[TENON_DEVICE_BARS + 1]; /* the last is the expansion ROM */
+	struct tenon_bar_placement bars[TENON_DEVICE_ROM + 1];
 	struct {
 		uint64_t gpa, size_bytes;
 		uint8_t *hva;

@@ -36,9 +36,9 @@ static struct {
 	struct kvm_cpuid2 cpuid;
 	struct kvm_cpuid_entry2 leaves[256]; /* the table that `cpuid` heads */
 	struct tenon_device *device;
-	struct tenon_bar_placement bars[TENON_DEVICE_BARS + 1]; /* the last is the expansion ROM */
-	uint32_t pci_address;                                   /* what port 0xcf8 holds */
-	int verdict, ended;                                     /* what the guest ended with; an eventfd */
+	struct tenon_bar_placement bars[TENON_DEVICE_ROM + 1];
+	uint32_t pci_address; /* what port 0xcf8 holds */
+	int verdict, ended;   /* what the guest ended with; an eventfd */
 } m = {.verdict = -1, .vfio.type = KVM_DEV_TYPE_VFIO, .routing.nr = PIC_PINS + ROUTES, .cpuid.nent = 256};
 
 #define KVM(fd, request, argument) kvm(fd, request, #request, (const void *)(uintptr_t)(argument), err)
@@ -183,7 +183,7 @@ static void guest_access(bool io, uint64_t address, uint8_t *data, unsigned byte
 		serial_access((unsigned)address - 0x3f8, data, write);
 	else if (io && address == 0x500 && write)
 		m.verdict = *data;
-	for (unsigned i = 0; i <= TENON_DEVICE_BARS; i++) {
+	for (unsigned i = 0; i <= TENON_DEVICE_ROM; i++) {
 		uint64_t offset = address - m.bars[i].address;
 		if (m.bars[i].enabled && m.bars[i].io == io && offset < m.bars[i].size_bytes)
 			write ? tenon_device_bar_write(m.device, i, offset, data, bytes)
