@@ -359,24 +359,27 @@ int space_choose(struct tenon_space *space, bool cdev, bool group, const char *n
 	if (space->backend)
 		return (int)interface;
 
-	int code = -ENOENT;
-	if (interface != TENON_INTERFACE_CONTAINER && cdev)
-		code = open_backend(space, TENON_INTERFACE_IOMMUFD, err);
-	/* No iommufd in this kernel, or no character devices. */
-	bool no_iommufd = iommufd_is_missing(code);
-	if (interface != TENON_INTERFACE_IOMMUFD && group && no_iommufd)
-		code = open_backend(space, TENON_INTERFACE_CONTAINER, err);
-	if (interface == TENON_INTERFACE_AUTO && cdev && group && no_iommufd && iommufd_is_missing(code))
-		code = tenon_fail(err, code,
-				  "%s: the kernel has neither /dev/iommu (CONFIG_IOMMUFD) nor /dev/vfio/vfio "
-				  "(CONFIG_VFIO_CONTAINER); modprobe loads them where they are modules: iommufd, vfio",
-				  name);
-	else if (!cdev && !group)
-		code = tenon_fail(err, -ENODEV,
+	if (!cdev && !group)
+		return tenon_fail(err, -ENODEV,
 				  "%s: has neither a character device nor an IOMMU group; turn the IOMMU on in the "
 				  "firmware and boot the host with intel_iommu=on",
 				  name);
-	return code < 0 ? code : (int)space->interface;
+	struct tenon_error error; /* one way that fails is no failure yet */
+	int code = -ENOENT;
+	if (interface != TENON_INTERFACE_CONTAINER && cdev)
+		code = open_backend(space, TENON_INTERFACE_IOMMUFD, &error);
+	/* No iommufd in this kernel, or no character devices. */
+	bool both_missing = false;
+	if (interface != TENON_INTERFACE_IOMMUFD && group && iommufd_is_missing(code)) {
+		code = open_backend(space, TENON_INTERFACE_CONTAINER, &error);
+		both_missing = interface == TENON_INTERFACE_AUTO && cdev && iommufd_is_missing(code);
+	}
+	if (both_missing)
+		return tenon_fail(err, code,
+				  "%s: the kernel has neither /dev/iommu (CONFIG_IOMMUFD) nor /dev/vfio/vfio "
+				  "(CONFIG_VFIO_CONTAINER); modprobe loads them where they are modules: iommufd, vfio",
+				  name);
+	return code < 0 ? tenon_fail(err, code, "%s: %s", name, error.message) : (int)space->interface;
 }
 
 /* Without devices a space is of no kind again: one that could not join decides nothing. */

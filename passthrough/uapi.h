@@ -41,7 +41,7 @@ struct vfio_device_detach_iommufd_pt {
 #define VFIO_DEVICE_DETACH_IOMMUFD_PT _IO(VFIO_TYPE, VFIO_BASE + 20)
 #endif
 
-/* VF tokens on character devices (Linux 6.18): VFIO_DEVICE_BIND_IOMMUFD with the flag takes this longer argument. */
+/* VF tokens on character devices (Linux 6.17): VFIO_DEVICE_BIND_IOMMUFD with the flag takes this longer argument. */
 #ifndef VFIO_DEVICE_BIND_FLAG_TOKEN
 #define VFIO_DEVICE_BIND_FLAG_TOKEN (1u << 0)
 #endif

@@ -122,6 +122,11 @@ static json_object *device(const struct assigned *assigned, const struct placeme
 	snprintf(text, sizeof(text), "%06x", info->class_code);
 	json_object_object_add(one, "class", json_object_new_string(text));
 	json_object_object_add(one, "iommu_group", json_object_new_int(info->iommu_group));
+	json_object_object_add(
+		one, "interface",
+		json_object_new_string(info->interface == TENON_INTERFACE_CONTAINER ? "container" : "iommufd"));
+	json_object_object_add(one, "coherent", json_object_new_boolean(info->coherent));
+	json_object_object_add(one, "peer_to_peer", json_object_new_boolean(info->peer_to_peer));
 	snprintf(text, sizeof(text), assigned->port ? "root port 00:%02x.0" : "00:%02x.0", assigned->slot);
 	json_object_object_add(one, "slot", json_object_new_string(text));
 	json_object_object_add(one, "reset", reset(assigned->device));
@@ -199,6 +204,10 @@ static void print_device(json_object *one)
 	printf("  node         %s\n", string_of(one, "path"));
 	printf("  id, class    %s, %s\n", string_of(one, "id"), string_of(one, "class"));
 	printf("  IOMMU group  %s\n", string_of(one, "iommu_group"));
+	printf("  DMA          by %s%s%s\n", string_of(one, "interface"),
+	       json_object_get_boolean(json_object_object_get(one, "coherent")) ? ", coherent"
+										: ", not coherent with the CPU caches",
+	       json_object_get_boolean(json_object_object_get(one, "peer_to_peer")) ? ", to other devices too" : "");
 	printf("  guest slot   %s\n", string_of(one, "slot"));
 	print_reset(json_object_object_get(one, "reset"));
 	printf("  interrupts   MSI-X %s, MSI %s, INTx %s\n", string_of(interrupts, "msix"),

@@ -35,7 +35,7 @@ void fake_set_cdevs(bool present);
 void fake_set_dma_entries(unsigned count);
 /** Whether /dev/vfio/vfio tells the allowed addresses (it does, as since Linux 5.4). */
 void fake_set_iova_capability(bool present);
-/** Whether BIND_IOMMUFD knows VF tokens (not so, as before Linux 6.18). */
+/** Whether BIND_IOMMUFD knows VF tokens (not so, as before Linux 6.17). */
 void fake_set_bind_tokens(bool known);
 /** What RLIMIT_MEMLOCK allows; UINT64_MAX: no limit. */
 void fake_set_memlock(uint64_t bytes);
