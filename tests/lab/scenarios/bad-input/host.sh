@@ -86,14 +86,16 @@ bad device-malformed 'nvme0' --device nvme0
 bad device-empty 'device' --device ''
 bad device-option-unknown 'colour' --device $NVME,colour=red
 bad device-twice "$NVME.*(twice|already|once|more than)" --device $NVME --device $NVME
-bad device-without-driver "$IDLE.*vfio-pci" --device $IDLE
+bad device-without-driver "$IDLE.*tenon bind $IDLE" --device $IDLE
 bad device-of-other-driver "$STUB.*pci-stub.*vfio-pci" --device $STUB
+bad device-token-useless "$NVME.*token" --device $NVME,vf-token=bd8d9d2b-5a5f-4f5a-a211-f591514ba1f3
 bad device-not-vfio '/dev/null' --device /dev/null
 bad device-path-missing '/dev/vfio/devices/vfio99' --device /dev/vfio/devices/vfio99
 vfio_open "$(vfio_node $NVME)" $NVME 60 >/tmp/bad/holder &
 holder=$!
 until [ -s /tmp/bad/holder ]; do sleep 0.1; done
 bad device-in-use "$NVME.*(use|busy)" --device $NVME
+bad group-in-use "$NVME.*in use" --device $NVME --iommu container
 kill $holder
 wait $holder
 busybox insmod /run/lab/kernel/modules/e1000e.ko
@@ -121,7 +123,10 @@ as=
 
 # What the host lacks
 mv /dev/iommu /dev/iommu.away
-bad iommu-missing '/dev/iommu' --device $NVME
+bad iommu-missing '/dev/iommu' --device $NVME --iommu iommufd
+mv /dev/vfio/vfio /dev/vfio.away
+bad interfaces-missing '/dev/iommu.*/dev/vfio/vfio' --device $NVME
+mv /dev/vfio.away /dev/vfio/vfio
 mv /dev/iommu.away /dev/iommu
 mv /dev/kvm /dev/kvm.away
 bad kvm-missing '/dev/kvm'

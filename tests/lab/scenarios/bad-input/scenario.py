@@ -14,6 +14,7 @@ machine = Machine(
         Device("nic", "e1000e", bus="port1", at="00.1", bind=""),
     ],
     ports=[RootPort("port1", at="08.0")],
+    coherent=True,  # else each device that opens is a line of its own
 )
 
 
