@@ -31,14 +31,19 @@ enum obstacle {
 /* The bus reset of a device. */
 struct bus_reset {
 	bool exists, allowed, may_come;
+	unsigned count; /* of devices that it hits */
 	char text[384]; /* why not */
 };
 
 /* What VFIO_DEVICE_RESET would do. */
 struct function_reset {
 	enum tenon_reset_method method;
-	bool bus_failed; /* binding tried a reset of the bus, which goes the same way as a hot reset, in vain */
-	char own[64];    /* why there is none */
+	/*
+	 * The kernel names the bus, but binding found that it does not work: it failed, and then a hot reset fails too; or the
+	 * device is not alone there. The kernel looked when it found the device, maybe before it found the others.
+	 */
+	bool bus_failed;
+	char own[64]; /* why there is none */
 };
 
 __attribute__((format(printf, 3, 4))) static void append(char *text, size_t capacity, const char *format, ...)
@@ -343,6 +348,7 @@ static void probe_bus(struct tenon_device *device, enum reset_reach reach, struc
 		return;
 	}
 	bus->exists = true;
+	bus->count = info.count;
 	if (info.count > TRANSPORT_AFFECTED_MAX) {
 		append(bus->text, sizeof(bus->text),
 		       "a reset of its bus would hit more than %d devices; move it to a slot of its own",
@@ -411,9 +417,12 @@ void reset_plan_make(struct tenon_device *device, enum reset_reach reach, struct
 		return;
 	}
 	struct function_reset function = function_reset(device, why, sizeof(plan->public.why));
-	if (function.method == TENON_RESET_NONE || function.method == TENON_RESET_POWER) {
+	if (function.method != TENON_RESET_FUNCTION)
 		probe_bus(device, reach, plan, &bus);
-		if (bus.exists && (function.bus_failed || device->reset.bus_failed)) {
+	if (function.method == TENON_RESET_BUS && bus.count > 1)
+		function.method = TENON_RESET_NONE; /* others came since */
+	if (function.method == TENON_RESET_NONE || function.method == TENON_RESET_POWER) {
+		if (bus.exists && ((function.bus_failed && bus.count == 1) || device->reset.bus_failed)) {
 			bus.allowed = bus.may_come = false;
 			snprintf(bus.text, sizeof(bus.text),
 				 "the reset of its bus was tried and failed; see the host's kernel log");

@@ -280,6 +280,26 @@ Test(reset_plan, bus_that_failed_at_bind_is_not_promised)
 	slot_close(&slot);
 }
 
+/* The kernel lists methods when it finds a device, which is alone on its bus as long as the others are not found. */
+Test(reset_plan, bus_that_the_kernel_names_is_no_longer_the_devices_own_when_others_are_there)
+{
+	for (unsigned worked = 0; worked < 2; worked++) {
+		fake_world_reset();
+		struct slot slot;
+		slot_init(&slot, true);
+		fake_device_reset_method(slot.fake, "bus");
+		slot.fake->no_reset = !worked;
+		slot_open(&slot);
+		const struct tenon_reset_plan plan = plan_of(slot.first.device);
+		cr_assert_eq(plan.method, TENON_RESET_BUS);
+		cr_assert_eq(plan.affected_count, 2);
+		cr_assert(plan.allowed, "%s", plan.why);
+		assert_outcome(&slot, &plan);
+		cr_assert_eq(fake_calls(FAKE_HOT_RESET), 1);
+		slot_close(&slot);
+	}
+}
+
 Test(reset_plan, own_reset_that_failed_at_bind_is_told)
 {
 	struct fixture fixture;
@@ -587,6 +607,8 @@ Test(reset_plan, required_reset_that_is_possible_lets_the_device_in)
 		slot_init(&slot, false);
 		fake_device_reset_method(slot.fake, methods[i]);
 		fake_device_driver(slot.fake2, "e1000e");
+		if (strcmp(methods[i], "bus") == 0)
+			slot.fake->slot = 2; /* alone there */
 		cr_assert_eq(slot_open_with(&slot, TENON_RESET_REQUIRE), 0, "%s: %s", methods[i], slot.err.message);
 		cr_assert_eq(tenon_space_check_resets(slot.first.space, NULL), 0);
 		slot_close(&slot);

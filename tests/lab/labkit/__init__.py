@@ -3,7 +3,7 @@
 
 A scenario's scenario.py starts with `from labkit import *` and sees what is named here.
 """
-from .machine import Device, Disk, Machine, RootPort
+from .machine import Bridge, Device, Disk, Machine, RootPort
 from .judge import Run
 
-__all__ = ["Device", "Disk", "Machine", "RootPort", "Run"]
+__all__ = ["Bridge", "Device", "Disk", "Machine", "RootPort", "Run"]

@@ -93,19 +93,25 @@ def _uncompressed(image: bytes) -> bytes:
 
 
 def program(source: Path) -> Path:
-    """Compiles one C file into a static program, unless that is done already."""
+    """Compiles one C file into a static program, unless that is done already. One that includes <tenon/...> gets the library."""
     folder = build_folder() / "programs"
     folder.mkdir(exist_ok=True)
     target = folder / f"{source.parent.name}-{source.stem}" / source.stem
     headers = kernel() / "include"
-    newest = max(path.stat().st_mtime for path in (source, *source.parent.glob("*.h"), headers / "linux" / "vfio.h"))
+    library = TREE / "passthrough"
+    sources, options = [source], []
+    if "#include <tenon/" in source.read_text():
+        sources += sorted(library.glob("*.c"))
+        options = ["-Wno-missing-field-initializers", "-I", library / "include", '-DTENON_VERSION="lab"']
+    newest = max(path.stat().st_mtime for path in (*sources, *source.parent.glob("*.h"), *library.glob("**/*.h"),
+                                                   headers / "linux" / "vfio.h"))
     if target.exists() and target.stat().st_mtime >= newest:
         return target
     target.parent.mkdir(exist_ok=True)
     unfinished = target.with_suffix(f".{os.getpid()}")
     subprocess.run(
-        ["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-static", "-s", "-I", headers, "-o", unfinished, source,
-         "-lpthread"], check=True)
+        ["gcc", "-std=gnu17", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-static", "-s", *options, "-I", headers, "-o", unfinished,
+         *sources, "-lpthread"], check=True)
     unfinished.rename(target)
     return target
 

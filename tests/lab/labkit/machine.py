@@ -48,6 +48,26 @@ class RootPort:
     id: str
     at: str  # "05.0": slot and function on the root bus
     line: str = "pcie-root-port,x-speed=2_5,x-width=1"
+    bus: str = ""
+
+    def numbers(self, number: int) -> str:
+        return f",chassis={number},slot={number}"
+
+
+@dataclass
+class Bridge:
+    """A bridge of another kind: `pci-bridge,chassis_nr=9` on the root bus, or `x3130-upstream` below a RootPort.
+
+    What is on the switch's internal bus, below x3130-upstream, has one IOMMU group each and a bus reset in common.
+    """
+
+    id: str
+    at: str
+    line: str
+    bus: str = ""
+
+    def numbers(self, number: int) -> str:
+        return ""
 
 
 @dataclass
@@ -55,7 +75,7 @@ class Device:
     """A PCI device of the emulated host.
 
     `name` becomes a variable of the host's script in capitals, which holds its address: nvme -> $NVME.
-    `bus` is "" for the root bus or a RootPort's id; `at` is slot and function there, two digits each side of the dot
+    `bus` is "" for the root bus or the id of a port or bridge; `at` is slot and function there, two digits each side of the dot
     as sysfs writes them. `bind` is the host driver it gets, or "" for none.
     """
 
@@ -69,7 +89,7 @@ class Device:
 @dataclass
 class Machine:
     devices: list = field(default_factory=list)
-    ports: list = field(default_factory=list)
+    ports: list = field(default_factory=list)  # those above first
     disks: list = field(default_factory=list)
     memory_mib: int = 1536
     cpus: int = 2
@@ -78,12 +98,12 @@ class Machine:
     extra: list = field(default_factory=list)  # more QEMU arguments; $OUT is the run's folder
     before: list = field(default_factory=list)  # QEMU arguments that devices refer to
 
-    def path_of(self, device: Device) -> str:
+    def path_of(self, device) -> str:
         """The way down to a device, as the host resolves it: "05.0/00.0" is function 0 below the port at 05.0."""
         if not device.bus:
             return device.at
         port = next(p for p in self.ports if p.id == device.bus)
-        return f"{port.at}/{device.at}"
+        return f"{self.path_of(port)}/{device.at}"
 
     def command(self, kernel: Path, initrd: Path, shares: dict, append: str, serial: list) -> list:
         """The QEMU command line. `shares` maps a mount tag to (folder, writable)."""
@@ -104,7 +124,7 @@ class Machine:
         command += self.before
         for port in self.ports:
             number = self.ports.index(port) + 1
-            command += ["-device", f"{port.line},id={port.id},bus=pcie.0,addr={port.at},chassis={number},slot={number}"]
+            command += ["-device", f"{port.line},id={port.id},bus={port.bus or 'pcie.0'},addr={port.at}{port.numbers(number)}"]
         for disk in self.disks:
             image = shares["out"][0] / f"{disk.id}.img"
             command += ["-drive", f"file={image},if=none,id={disk.id},format=raw,cache=unsafe"]
