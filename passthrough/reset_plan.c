@@ -186,7 +186,7 @@ static enum obstacle judge_stranger(const struct tenon_device *device, const str
 		return OBSTACLE_NONE;
 	if (is_vf(affected->address) || (device->address.bdf[0] && is_vf(device->address.bdf)))
 		return OBSTACLE_VF;
-	if (strstr(affected->driver, "vfio"))
+	if (group_driver_is_vfio(affected->driver))
 		return owned ? OBSTACLE_NONE : OBSTACLE_FOREIGN;
 	if (is_bridge(affected->address))
 		return OBSTACLE_BRIDGE;

@@ -23,10 +23,16 @@ static struct fake_device *next_in_slot(unsigned slot, unsigned *at)
 	return NULL;
 }
 
-/* vfio_iommufd_get_dev_id(): an id, 0 for a device of a group that is bound to the same iommufd, or -1. */
-static int32_t id_of(const struct fake_device *device, const struct fake_file *iommufd)
+/* Whether vfio_find_device_in_devset() finds it: a VF has a set of its own, and a host driver's device is in none. */
+static bool in_set(const struct fake_device *of, const struct fake_device *device)
 {
-	if (!model_driver_is_vfio(device))
+	return model_driver_is_vfio(device) && (of == device || (!of->physfn[0] && !device->physfn[0]));
+}
+
+/* vfio_iommufd_get_dev_id(): an id, 0 for a device of a group that is bound to the same iommufd, or -1. */
+static int32_t id_of(const struct fake_device *of, const struct fake_device *device, const struct fake_file *iommufd)
+{
+	if (!in_set(of, device))
 		return VFIO_PCI_DEVID_NOT_OWNED;
 	if (device->owner && device->owner->iommufd == iommufd)
 		return (int32_t)device->id;
@@ -39,13 +45,13 @@ static int32_t id_of(const struct fake_device *device, const struct fake_file *i
 	return VFIO_PCI_DEVID_NOT_OWNED;
 }
 
-static void fill(const struct fake_device *device, const struct fake_file *iommufd,
-		 struct vfio_pci_dependent_device *out)
+static void fill(const struct fake_file *file, const struct fake_device *device, struct vfio_pci_dependent_device *out)
 {
 	unsigned long segment = strtoul(device->bdf, NULL, 16), bus = strtoul(device->bdf + 5, NULL, 16);
 	unsigned long number = strtoul(device->bdf + 8, NULL, 16), function = strtoul(device->bdf + 11, NULL, 16);
 	*out = (struct vfio_pci_dependent_device){
-		.group_id = (uint32_t)id_of(device, iommufd),
+		.group_id = (uint32_t)(file->kind == FILE_CDEV ? id_of(file->device, device, file->iommufd)
+							       : device->group),
 		.segment = (uint16_t)segment,
 		.bus = (uint8_t)bus,
 		.devfn = (uint8_t)(number << 3 | function),
@@ -76,13 +82,16 @@ int model_hot_reset_info(struct fake_file *file, void *argument)
 	if (count > room)
 		return -ENOSPC;
 
-	info->flags = VFIO_PCI_HOT_RESET_FLAG_DEV_ID | VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED;
+	if (file->kind == FILE_CDEV)
+		info->flags = VFIO_PCI_HOT_RESET_FLAG_DEV_ID | VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED;
 	uint32_t filled = 0;
 	const struct fake_device *each;
 	for (unsigned at = 0; (each = NEXT_IN_SLOT(device, &at));) {
+		if (file->kind != FILE_CDEV && each->group < 0)
+			return -EPERM;
 		if (device->lie == FAKE_LIE_SELF_ABSENT && each == device)
 			continue;
-		fill(each, file->iommufd, &info->devices[filled]);
+		fill(file, each, &info->devices[filled]);
 		if ((int32_t)info->devices[filled++].group_id == VFIO_PCI_DEVID_NOT_OWNED)
 			info->flags &= ~VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED;
 	}
@@ -96,18 +105,50 @@ int model_hot_reset_info(struct fake_file *file, void *argument)
 	return 0;
 }
 
+/* vfio_pci_ioctl_pci_hot_reset_groups(): each a group's file, and not more of them than devices. */
+static int check_groups(const struct fake_device *device, const struct vfio_pci_hot_reset *request)
+{
+	if (request->count > count_slot(device))
+		return -EINVAL;
+	for (uint32_t i = 0; i < request->count; i++) {
+		const struct fake_file *group = model_files_of(request->group_fds[i]);
+		if (!group)
+			return -EBADF;
+		if (group->kind != FILE_GROUP)
+			return -EINVAL;
+	}
+	return 0;
+}
+
+static bool is_owned(const struct fake_file *file, const struct fake_device *device,
+		     const struct vfio_pci_hot_reset *request)
+{
+	if (file->kind == FILE_CDEV)
+		return id_of(file->device, device, file->iommufd) >= 0;
+	for (uint32_t i = 0; i < request->count; i++) {
+		if (model_files_of(request->group_fds[i])->group == device->group)
+			return true;
+	}
+	return false;
+}
+
 int model_hot_reset(struct fake_file *file, const void *argument)
 {
 	const struct vfio_pci_hot_reset *request = argument;
 	struct fake_device *device = file->device, *each;
-	if (request->argsz < sizeof(*request) || request->flags || request->count)
+	if (request->argsz < sizeof(*request) + request->count * sizeof(request->group_fds[0]) || request->flags)
+		return -EINVAL;
+	if ((request->count == 0) != (file->kind == FILE_CDEV))
 		return -EINVAL;
 	if (device->slot == 0)
 		return -ENODEV;
-	for (unsigned at = 0; (each = NEXT_IN_SLOT(device, &at));) {
-		if (id_of(each, file->iommufd) < 0)
-			return -EINVAL;
+	int code = check_groups(device, request);
+	for (unsigned at = 0; code == 0 && (each = NEXT_IN_SLOT(device, &at));) {
+		if (!in_set(device, each) || !is_owned(file, each, request))
+			code = -EINVAL;
 	}
+	if (code < 0)
+		return code;
 	if (device->hot_reset_busy) {
 		device->hot_reset_busy--;
 		return -EBUSY;

@@ -12,7 +12,7 @@
 
 bool model_driver_is_vfio(const struct fake_device *device)
 {
-	return strncmp(device->driver, "vfio", 4) == 0;
+	return strstr(device->driver, "vfio");
 }
 
 /* Splits "/sys/bus/pci/devices/<bdf>/<rest>", and the like for mediated devices. */

@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 #include <linux/pci_regs.h>
 
+#include "device.h"
 #include "kernel.h"
 #include "vfio_fixture.h"
 
@@ -46,6 +47,14 @@ static void slot_init(struct slot *slot, bool same_group)
 	fixture_init(&slot->first);
 	slot->first.fake = slot->fake;
 	host_init(&slot->host2);
+}
+
+/* From the start, through the other of the kernel's interfaces. */
+static void slot_use_container(struct slot *slot)
+{
+	const struct tenon_space_options options = {.size = sizeof(options), .interface = TENON_INTERFACE_CONTAINER};
+	tenon_space_destroy(slot->first.space);
+	cr_assert_eq(tenon_space_create(&options, &slot->first.space, NULL), 0);
 }
 
 static int slot_open_with(struct slot *slot, enum tenon_reset_policy policy)
@@ -472,6 +481,164 @@ Test(reset_plan, all_who_block_are_counted)
 	cr_assert(strstr(plan.why, "and 3 more"), "%s", plan.why);
 	cr_assert(strstr(plan.why, "tenon bind 0000:3b:00.1"), "%s", plan.why);
 	slot_close(&slot);
+}
+
+Test(reset_plan, virtual_function_does_not_reset_with_its_physical_one)
+{
+	for (unsigned container = 0; container < 2; container++) {
+		fake_world_reset();
+		struct slot slot;
+		slot_init(&slot, true);
+		fake_device_vf(slot.fake2, slot.fake);
+		if (container)
+			slot_use_container(&slot);
+		slot_open(&slot);
+		assert_blocked(&slot, "SR-IOV");
+		slot_close(&slot);
+	}
+}
+
+/* ---- On a container: the kernel tells groups, and wants their files ---- */
+
+Test(reset_plan, container_siblings_of_one_group_are_reset_with_one_file)
+{
+	struct slot slot;
+	slot_init(&slot, true);
+	slot_use_container(&slot);
+	slot_open_both(&slot);
+	const struct tenon_reset_plan plan = plan_of(slot.first.device);
+	cr_assert(plan.allowed, "%s", plan.why);
+	cr_assert_eq(plan.affected[1].owner, TENON_RESET_OWNER_SPACE);
+	assert_outcome(&slot, &plan);
+	cr_assert_eq(slot.fake2->hot_resets, 1);
+	slot_close(&slot);
+}
+
+Test(reset_plan, container_siblings_of_two_groups_are_reset_with_both_files)
+{
+	struct slot slot;
+	slot_init(&slot, false);
+	slot_use_container(&slot);
+	slot_open_both(&slot);
+	const struct tenon_reset_plan plan = plan_of(slot.second);
+	cr_assert(plan.allowed, "%s", plan.why);
+	cr_assert_str_eq(plan.affected[0].address, SECOND);
+	cr_assert_eq(plan.affected[1].owner, TENON_RESET_OWNER_SPACE);
+	assert_outcome(&slot, &plan);
+	slot_close(&slot);
+}
+
+Test(reset_plan, container_unopened_sibling_of_our_group_does_not_block)
+{
+	struct slot slot;
+	slot_init(&slot, true);
+	slot_use_container(&slot);
+	slot_open(&slot);
+	const struct tenon_reset_plan plan = plan_of(slot.first.device);
+	cr_assert(plan.allowed, "%s", plan.why);
+	cr_assert_eq(plan.affected[1].owner, TENON_RESET_OWNER_GROUP);
+	assert_outcome(&slot, &plan);
+	slot_close(&slot);
+}
+
+Test(reset_plan, container_sibling_of_a_group_that_is_not_ours_blocks)
+{
+	struct slot slot;
+	slot_init(&slot, false);
+	slot_use_container(&slot);
+	slot_open(&slot);
+	assert_blocked(&slot, "not this VM's");
+	slot_close(&slot);
+}
+
+/* The group is ours, but the kernel wants VFIO's driver on every device that it resets. */
+Test(reset_plan, container_sibling_of_our_group_without_a_vfio_driver_blocks)
+{
+	static const char *const drivers[] = {"", "pci-stub"};
+	for (unsigned i = 0; i < 2; i++) {
+		fake_world_reset();
+		struct slot slot;
+		slot_init(&slot, true);
+		fake_device_driver(slot.fake2, drivers[i]);
+		slot_use_container(&slot);
+		slot_open(&slot);
+		assert_blocked(&slot, i == 0 ? "no driver" : "the host's driver pci-stub");
+		slot_close(&slot);
+	}
+}
+
+Test(reset_plan, container_sibling_without_a_group_allows_nothing)
+{
+	struct slot slot;
+	slot_init(&slot, false);
+	slot.fake2->group = -1;
+	slot_use_container(&slot);
+	slot_open(&slot);
+	const struct tenon_reset_plan plan = plan_of(slot.first.device);
+	cr_assert(!plan.allowed);
+	cr_assert(strstr(plan.why, strerror(EPERM)), "%s", plan.why);
+	assert_outcome(&slot, &plan);
+	slot_close(&slot);
+}
+
+/* ---- Every combination ---- */
+
+struct combination {
+	bool container, same_group, opened, vf;
+	const char *driver, *method;
+};
+
+/* What is predicted is done; and what is predicted to be refused, the kernel would have refused. */
+static void try_combination(const struct combination *what)
+{
+	fake_world_reset();
+	struct slot slot;
+	slot_init(&slot, what->same_group);
+	fake_device_reset_method(slot.fake, what->method);
+	if (what->vf)
+		fake_device_vf(slot.fake2, slot.fake);
+	fake_device_driver(slot.fake2, what->driver);
+	if (what->container)
+		slot_use_container(&slot);
+	slot_open(&slot);
+	if (what->opened)
+		slot_open_second_with(&slot, TENON_RESET_PREFER); /* refused where no VFIO driver has it */
+
+	const struct tenon_reset_plan plan = plan_of(slot.first.device);
+	assert_outcome(&slot, &plan);
+	if (plan.method != TENON_RESET_BUS || !plan.allowed) {
+		int fds[2];
+		unsigned count = 0;
+		const struct tenon_device *const devices[] = {slot.first.device, slot.second};
+		for (unsigned i = 0; i < 2; i++) {
+			if (devices[i] && devices[i]->member.group_fd >= 0 &&
+			    (count == 0 || fds[0] != devices[i]->member.group_fd))
+				fds[count++] = devices[i]->member.group_fd;
+		}
+		struct transport *transport = slot.first.device->transport;
+		cr_assert_lt(transport->ops->hot_reset(transport, fds, count, NULL), 0,
+			     "the kernel would have done it: %s %s %d%d%d%d", what->driver, what->method,
+			     what->container, what->same_group, what->opened, what->vf);
+	}
+	slot_close(&slot);
+}
+
+Test(reset_plan, prediction_is_right_in_every_combination)
+{
+	static const char *const drivers[] = {"vfio-pci", "mlx5_vfio_pci", "pci-stub", "pcieport", "nvme", ""};
+	for (unsigned bits = 0; bits < 32; bits++) {
+		for (unsigned i = 0; i < sizeof(drivers) / sizeof(drivers[0]); i++) {
+			const struct combination what = {.container = bits & 1,
+							 .same_group = bits & 2,
+							 .opened = bits & 4,
+							 .vf = bits & 8,
+							 .method = bits & 16 ? "pm" : "",
+							 .driver = drivers[i]};
+			/* A group with a host's driver in it is not to be had at all. */
+			if (!what.same_group || strcmp(what.driver, "nvme") != 0)
+				try_combination(&what);
+		}
+	}
 }
 
 /* ---- Kernels that lie or fail ---- */

@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: MIT
+INTERFACE=--container
+. $OUT/host/reset_cases.sh
