@@ -4,6 +4,7 @@
 # interface, or empty.
 
 mkdir -p $OUT/cases
+fact interface "${INTERFACE:-iommufd}"
 tracing=/sys/kernel/tracing
 [ -e $tracing/trace ] || mount -t tracefs tracing $tracing
 echo 'p:lab/flr pcie_flr' >$tracing/kprobe_events
@@ -32,7 +33,7 @@ no_function_reset() { echo >/sys/bus/pci/devices/$1/reset_method; }
 
 try function-level - $FLR
 try power-cycle - $POWER
-try no-method - $NOTHING
+try no-method - --ask $NOTHING
 try alone-behind-a-port - $LONE
 try bus-before-power-cycle - $LONENIC
 
@@ -43,16 +44,16 @@ try slot-other-unopened - $FUN0
 try slot-other-never $NOTHING $FUN0 $FUN1,none
 try never - $FUN0,none
 bind_driver $FUN1 pci-stub
-try slot-other-stub $FUN1 $FUN0
+try slot-other-stub $FUN1 --ask $FUN0
 bind_driver $FUN1 ""
-try slot-other-unbound $FUN1 $FUN0
+try slot-other-unbound $FUN1 --ask $FUN0
 bind_driver $FUN1 vfio-pci
 
 no_function_reset $LEFT
 try switch-both-assigned - $LEFT $RIGHT
 try space - --space $LEFT $RIGHT $FLR
 try require-both - $LEFT,require $RIGHT,require
-try switch-other-unopened $RIGHT $LEFT
+try switch-other-unopened $RIGHT --ask $LEFT
 try require-unopened $RIGHT $LEFT,require
 mkfifo /tmp/leash
 resetter $INTERFACE --hold $RIGHT </tmp/leash >$OUT/cases/holder.out &
@@ -62,22 +63,22 @@ until grep -q ready $OUT/cases/holder.out; do
 	[ -e /proc/$holder ] || break
 	sleep 0.1
 done
-try switch-other-in-another-process $RIGHT $LEFT
+try switch-other-in-another-process $RIGHT --ask $LEFT
 exec 9>&-
 wait $holder
 grep '^mark' $OUT/cases/holder.out >>$OUT/cases/switch-other-in-another-process.out
 busybox insmod /run/lab/kernel/modules/e1000e.ko
 bind_driver $RIGHT e1000e
-try switch-other-host-driver $RIGHT $LEFT
+try switch-other-host-driver $RIGHT --ask $LEFT
 try require-host-driver $RIGHT $LEFT,require
 bind_driver $RIGHT ""
-try switch-other-unbound $RIGHT $LEFT
+try switch-other-unbound $RIGHT --ask $LEFT
 bind_driver $RIGHT vfio-pci
 try switch-power-cycle-remains $LEFT $RIGHT
 
 try conventional-both - $OLD1 $OLD2
 try conventional-other-unopened - $OLD1
-try conventional-beside-a-bridge - $BESIDE
+try conventional-beside-a-bridge - --ask $BESIDE
 
 no_function_reset $DEAD0
 try broken-link $DEAD1 $DEAD0

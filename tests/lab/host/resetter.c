@@ -3,17 +3,24 @@
  * Predicts a reset with libtenon and does it: opens devices into one space, prints each one's plan, leaves a mark in their
  * registers, resets the first (or, with --space, all), and prints what came of it and who still has the mark.
  *
- *	resetter [--container] [--space] [--hold] ADDRESS[,POLICY]...
+ *	resetter [--container] [--space] [--hold] [--ask] ADDRESS[,POLICY]...
  *
+ * With --ask the kernel is asked for the first device's hot reset itself, behind the library's back, before the library is.
  * With --hold nothing is reset: it has the devices until its standard input ends, and then prints who still has the mark.
- * Each line starts with a word that says what it is: opened, refused, check, plan, affected, outcome, mark.
+ * Each line starts with a word that says what it is: opened, refused, interface, check, plan, affected, kernel,
+ * outcome, mark.
  */
+#include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
+
+#include <linux/vfio.h>
 
 #include <tenon/tenon.h>
 
@@ -25,6 +32,7 @@ struct one {
 	char address[64];
 	enum tenon_reset_policy policy;
 	struct tenon_device *device;
+	int fd; /* with --ask: this program's own file of it */
 };
 
 static void ignore_placement(void *host, const struct tenon_bar_placement *placement)
@@ -147,12 +155,33 @@ static void print_plan(const struct one *one)
 		       plan.affected[i].driver[0] ? plan.affected[i].driver : "-");
 }
 
+static int open_node(const char *address)
+{
+	char pattern[128], path[64];
+	glob_t found;
+	snprintf(pattern, sizeof(pattern), "/sys/bus/pci/devices/%s/vfio-dev/vfio*", address);
+	if (glob(pattern, 0, NULL, &found) != 0)
+		return 0;
+	snprintf(path, sizeof(path), "/dev/vfio/devices/%s", strrchr(found.gl_pathv[0], '/') + 1);
+	globfree(&found);
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	return fd > 0 ? fd : 0;
+}
+
+static void ask_kernel(const struct one *one)
+{
+	struct vfio_pci_hot_reset request = {.argsz = sizeof(request)};
+	int result = ioctl(one->fd, VFIO_DEVICE_PCI_HOT_RESET, &request);
+	printf("kernel %s %s\n", one->address, result == 0 ? "done" : strerror(errno));
+}
+
 static bool open_one(struct one *one, struct tenon_space *space)
 {
 	struct tenon_error error;
 	const struct tenon_device_options options = {
 		.size = sizeof(options),
 		.address = one->address,
+		.cdev = one->fd,
 		.space = space,
 		.ops = &ops,
 		.slot = TENON_SLOT_ROOT_PORT,
@@ -210,7 +239,7 @@ int main(int argc, char **argv)
 	struct tenon_space_options options = {.size = sizeof(options)};
 	struct one all[DEVICES_MAX] = {0};
 	unsigned count = 0;
-	bool whole = false, hold = false, complete = true;
+	bool whole = false, hold = false, ask = false, complete = true;
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--container") == 0)
 			options.interface = TENON_INTERFACE_CONTAINER;
@@ -218,6 +247,8 @@ int main(int argc, char **argv)
 			whole = true;
 		else if (strcmp(argv[i], "--hold") == 0)
 			hold = true;
+		else if (strcmp(argv[i], "--ask") == 0)
+			ask = true;
 		else if (count < DEVICES_MAX)
 			parse(argv[i], &all[count++]);
 	}
@@ -225,17 +256,24 @@ int main(int argc, char **argv)
 	struct tenon_space *space;
 	struct tenon_error error;
 	if (count == 0 || tenon_space_create(&options, &space, &error) < 0) {
-		fprintf(stderr, "usage: resetter [--container] [--space] [--hold] ADDRESS[,POLICY]...\n");
+		fprintf(stderr, "usage: resetter [--container] [--space] [--hold] [--ask] ADDRESS[,POLICY]...\n");
 		return 2;
 	}
+	if (ask && options.interface != TENON_INTERFACE_CONTAINER)
+		all[0].fd = open_node(all[0].address);
 	for (unsigned i = 0; complete && i < count; i++)
 		complete = open_one(&all[i], space);
+	if (complete)
+		printf("interface %s\n",
+		       tenon_space_interface(space) == TENON_INTERFACE_CONTAINER ? "container" : "iommufd");
 	if (complete)
 		printf("check %s\n", tenon_space_check_resets(space, &error) == 0 ? "ok" : error.message);
 	for (unsigned i = 0; complete && i < count; i++) {
 		print_plan(&all[i]);
 		mark(&all[i]);
 	}
+	if (complete && all[0].fd)
+		ask_kernel(&all[0]);
 	if (complete && hold)
 		wait_for_end();
 	else if (complete)
@@ -244,6 +282,8 @@ int main(int argc, char **argv)
 		print_mark(&all[i]);
 	for (unsigned i = 0; i < count; i++)
 		tenon_device_close(all[i].device);
+	if (all[0].fd)
+		close(all[0].fd);
 	tenon_space_destroy(space);
 	return complete ? 0 : 1;
 }

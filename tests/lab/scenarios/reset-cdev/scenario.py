@@ -89,6 +89,9 @@ def judge(run):
         if reason:
             wrong.append(f"{name}: {reason}")
     (run.folder / "cases.wrong").write_text("\n".join(wrong) + "\n")
+    if run.facts["interface"] == "iommufd":
+        asked = sum(bool(Case(run, name).all("kernel")) for name in WANTED)
+        run.expect(asked >= 8, f"the kernel was asked itself in {asked} cases only")
     run.expect(not wrong, f"{len(wrong)} of {len(WANTED)} cases (all in cases.wrong): {wrong[0] if wrong else ''}")
     judge_policies(run)
     judge_broken(run)
@@ -101,6 +104,9 @@ def judge_case(run, name, wanted, names):
     plan, outcome = case.one("plan"), case.one("outcome")
     if not plan or not outcome:
         return f"it has no plan or no outcome: {run.text(f'cases/{name}.out').strip()[-300:]}"
+    interface = run.facts["interface"].removeprefix("--")
+    if case.one("interface") != [interface]:
+        return f"it went through {case.one('interface')}, not {interface}"
     found = (plan[1], plan[2] == "yes")
     if found != (method, allowed):
         return f"predicted {found}, not {(method, allowed)}: {' '.join(plan[3:])}"
@@ -113,6 +119,8 @@ def judge_case(run, name, wanted, names):
     if allowed and len(hit) != len(others) + 1:
         return f"it would hit {hit}"
     # Prediction and outcome
+    if [answer for answer in case.all("kernel") if answer[1] == "done"]:
+        return "the kernel did what was predicted to be impossible"
     if (outcome[1] == "done") != allowed:
         return f"predicted {'yes' if allowed else 'no'}, but: {' '.join(outcome)}"
     if not case.traced or case.did != did:
