@@ -137,15 +137,16 @@ void verdict_of_group(const struct facts *facts, int group, struct verdict *verd
 {
 	*verdict = (struct verdict){0};
 	const struct device *first = NULL;
+	struct use use = {0}; /* the first of any member */
 	unsigned unbound = 0;
-	bool used = false;
 	for (unsigned i = 0; i < facts->inventory->count; i++) {
 		const struct device *member = &facts->inventory->devices[i];
 		if (member->group != group || device_is_infrastructure(member))
 			continue;
 		struct uses uses;
 		usage_find(facts->host, facts->activity, member, &uses);
-		used |= uses.count != 0;
+		if (uses.count && !use.what[0])
+			use = uses.list[0];
 		unbound += !device_on_vfio(member);
 		if (!first)
 			first = member;
@@ -156,15 +157,20 @@ void verdict_of_group(const struct facts *facts, int group, struct verdict *verd
 		return;
 	}
 	unsigned blockers = list_blockers(facts, group, NULL, verdict);
-	verdict->kind = used ? VERDICT_BLOCKED : blockers || unbound ? VERDICT_BIND : VERDICT_READY;
-	if (used && !blockers)
-		because(verdict, VERDICT_BLOCKED, "a VM or another process has it through VFIO");
-	else if (used)
+	if (use.by_vfio) {
+		because(verdict, VERDICT_BLOCKED, "%s", use.what);
+		action(verdict, "%s", use.fix);
+		return;
+	}
+	verdict->kind = use.what[0] ? VERDICT_BLOCKED : blockers || unbound ? VERDICT_BIND : VERDICT_READY;
+	if (verdict->kind == VERDICT_BLOCKED) {
 		text_add(verdict->because, sizeof(verdict->because), " in use");
-	if (verdict->kind == VERDICT_READY)
-		action(verdict, "tenon run --kernel FILE --device %s", first->bdf);
-	else
+		action(verdict, "%s, then tenon bind --group %s", use.fix, first->bdf);
+	} else if (verdict->kind == VERDICT_BIND) {
 		action(verdict, "tenon bind --group %s", first->bdf);
+	} else {
+		action(verdict, "tenon run --kernel FILE --device %s", first->bdf);
+	}
 }
 
 const char *verdict_word(enum verdict_kind kind)
