@@ -38,6 +38,7 @@ int command_topology(const struct host *host, const struct options *options, str
 int command_bind(const struct host *host, const struct options *options, struct tenon_error *err);
 int command_unbind(const struct host *host, const struct options *options, struct tenon_error *err);
 int command_doctor(const struct host *host, const struct options *options, struct tenon_error *err);
+int command_reset(const struct host *host, const struct options *options, struct tenon_error *err);
 int command_vf(const struct host *host, const struct options *options, struct tenon_error *err);
 
 #endif

@@ -34,6 +34,11 @@ static const struct command commands[] = {
 	 "where the "
 	 "PF itself is assigned, its user and the users of its VFs must show the same vf-token.",
 	 OPTION_JSON | OPTION_AUTOPROBE | OPTION_FORCE, 1, 3, command_vf},
+	{"reset", "ADDRESS...", "Resets devices that are bound to VFIO, or says with --plan what that would do.",
+	 "The devices are opened as one VM would open them, so a bus reset that hits exactly them is allowed. Opening "
+	 "a device "
+	 "makes the kernel reset its function where it can, as every VM does; --plan does nothing beyond that.",
+	 OPTION_JSON | OPTION_PLAN | OPTION_YES | OPTION_GROUP | OPTION_VF_TOKEN, 1, ARGUMENTS_MAX, command_reset},
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))

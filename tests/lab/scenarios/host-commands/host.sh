@@ -59,15 +59,21 @@ mkswap -q /dev/$disk >/dev/null
 swapon /dev/$disk && try bind-swap 1 "/dev/$disk is swap; swapoff /dev/$disk" tenon bind $NVME
 swapoff /dev/$disk 2>/dev/null
 
-# To VFIO and back
+# To VFIO and back, with a reset in between
+try reset-not-bound 1 "$NVME: is not bound to VFIO \(driver nvme\).*; tenon bind $NVME" tenon reset --plan $NVME
 try bind-dry-run 0 "would go from nvme to vfio-pci" tenon bind --dry-run $NVME
 try bind 0 "$NVME: vfio-pci, IOMMU group [0-9]+, /dev/vfio/devices/vfio[0-9]+, /dev/vfio/[0-9]+ \(was: nvme\).*tenon run.*--device $NVME" tenon bind $NVME
 fact bound "$(driver_of $NVME)"
 try devices-bound 0 "yes: tenon run" tenon devices $NVME
+try reset-plan 0 "$NVME: reset of the function \(FLR or the like\), allowed: .*hits $NVME \(driver vfio-pci, IOMMU group [0-9]+\): itself" \
+	tenon reset --plan $NVME
+try reset-unconfirmed 1 "nothing was reset: not confirmed; --yes" tenon reset $NVME
+try reset 0 "allowed.*done" tenon reset --yes $NVME
 vfio_open "$(vfio_node $NVME)" $NVME 1000 >/tmp/holder &
 holder=$!
 until [ -s /tmp/holder ]; do sleep 0.1; done
 try unbind-held 1 "$NVME: process $holder \(vfio_open\) has it through VFIO: $(vfio_node $NVME)" tenon unbind $NVME
+try reset-held 1 "$NVME: process $holder \(vfio_open\) has it through VFIO" tenon reset --plan $NVME
 try devices-held 0 "no, because process $holder \(vfio_open\) has it" tenon devices $NVME
 kill $holder
 wait $holder
@@ -81,6 +87,8 @@ fact untouched "$(driver_of $FIRST)"
 busybox ifconfig "$(basename /sys/bus/pci/devices/$NIC/net/*)" down
 try bind-one 0 "not yet to be assigned: it shares IOMMU group [0-9]+ with $NIC \(driver e1000e\), which the host uses; tenon bind --group $FIRST" tenon bind $FIRST
 try bind-group 0 "$NIC: vfio-pci.*was: e1000e.*next: tenon run --kernel FILE --device $FIRST --device $NIC" tenon bind --group $FIRST
+try reset-both 0 "$NIC: .*allowed: .*done" tenon reset --yes $FIRST $NIC
+try reset-group-plan 0 "hot reset of its slot or bus, allowed.*hits $FIRST .*given here too" tenon reset --plan --group $NIC
 try unbind-group 0 "$FIRST: nvme, as before.*$NIC: e1000e, as before" tenon unbind --group $FIRST
 
 # VFs of a PF that the host's driver has, and that nobody grabs
