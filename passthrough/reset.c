@@ -192,13 +192,7 @@ static int first_bus_reset(struct tenon_device *device, const struct reset_plan 
 			   device->address.name);
 		return 0;
 	}
-	/* It joins the list last, so its lock is the last of the order. */
-	lock_space(device->space);
-	pthread_mutex_lock(&device->lock);
-	int code = reset_bus(device, plan, err);
-	pthread_mutex_unlock(&device->lock);
-	unlock_space(device->space);
-	return code;
+	return reset_bus(device, plan, err);
 }
 
 static int hold_against_policy(struct tenon_device *device, const struct reset_plan *plan, struct tenon_error *err)
@@ -215,7 +209,7 @@ static int hold_against_policy(struct tenon_device *device, const struct reset_p
 	return 0;
 }
 
-int reset_at_open(struct tenon_device *device, struct tenon_error *err)
+static int reset_first(struct tenon_device *device, struct tenon_error *err)
 {
 	struct reset_plan plan;
 	reset_plan_make(device, RESET_WITH_SPACE, &plan);
@@ -228,6 +222,17 @@ int reset_at_open(struct tenon_device *device, struct tenon_error *err)
 	}
 	device->info.reset = plan.public.allowed ? plan.public.method : TENON_RESET_NONE;
 	return plan.may_come ? 0 : hold_against_policy(device, &plan, err);
+}
+
+int reset_at_open(struct tenon_device *device, struct tenon_error *err)
+{
+	/* It joins the list last, so its lock is the last of the order. */
+	lock_space(device->space);
+	pthread_mutex_lock(&device->lock);
+	int code = reset_first(device, err);
+	pthread_mutex_unlock(&device->lock);
+	unlock_space(device->space);
+	return code;
 }
 
 int tenon_space_check_resets(struct tenon_space *space, struct tenon_error *err)

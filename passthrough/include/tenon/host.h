@@ -7,7 +7,8 @@
  * struct tenon_device_options carried. On KVM, <tenon-kvm/host.h> of this tree implements them.
  *
  * Threads: an operation is called on the thread that called into the library (a vCPU thread that accesses config space,
- * say) with that device's lock held. It must not call back into the same device.
+ * say) with that device's lock held; during a reset of the space, with the locks of all its devices. It must not call back into a
+ * device of the space, nor wait for a thread that may.
  */
 #ifndef TENON_HOST_H
 #define TENON_HOST_H

@@ -52,6 +52,9 @@ bind_driver $FUN1 vfio-pci
 no_function_reset $LEFT
 try switch-both-assigned - $LEFT $RIGHT
 try space - --space $LEFT $RIGHT $FLR
+phase "dry run"
+$TENON run --dry-run --json --kernel $KERNEL --memory 256M ${INTERFACE:+--iommu container} --device $FLR \
+	--device $LEFT,reset=require --device $RIGHT >$OUT/cases/dry-run.json 2>$OUT/cases/dry-run.err
 try require-both - $LEFT,require $RIGHT,require
 try switch-other-unopened $RIGHT --ask $LEFT
 try require-unopened $RIGHT $LEFT,require

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What libtenon predicts of a reset (FLR, bus, power cycle, who is hit, allowed or not) is what the kernel then does."""
 from labkit import *
+import json
 import re
 
 # A machine of many slots. Below a root port, functions of one device are one IOMMU group; on the switch's internal bus and on
@@ -95,6 +96,7 @@ def judge(run):
     run.expect(not wrong, f"{len(wrong)} of {len(WANTED)} cases (all in cases.wrong): {wrong[0] if wrong else ''}")
     judge_policies(run)
     judge_broken(run)
+    judge_dry_run(run, names)
 
 
 def judge_case(run, name, wanted, names):
@@ -159,3 +161,17 @@ def judge_broken(run):
     run.expect("tried and failed" in " ".join(broken.one("plan")), f"broken-link: {broken.one('plan')}")
     run.expect_equal("broken-link: the outcome", broken.one("outcome")[1], "refused")
     run.expect_equal("broken-link: what the kernel did", broken.did, {})
+
+
+def judge_dry_run(run, names):
+    """tenon tells the same plans, and was content with reset=require."""
+    text = run.text("cases/dry-run.json")
+    run.expect(text, f"dry-run: no plan: {run.text('cases/dry-run.err').strip()}")
+    plans = {names[device["address"]]: device["reset"] for device in json.loads(text)["devices"]}
+    found = {name: (plan["method"], plan["allowed"], [(names[each["address"]], each["owner"]) for each in plan["affected"]])
+             for name, plan in plans.items()}
+    run.expect_equal("dry-run: the plans", found, {
+        "flr": ("function", True, [("flr", "self")]),
+        "left": ("bus", True, [("left", "self"), ("right", "vm")]),
+        "right": ("bus", True, [("right", "self"), ("left", "vm")]),
+    })
