@@ -91,15 +91,18 @@ static int refuse(const struct view *view, const struct device *device, struct t
 {
 	const struct open_node *holder = usage_vfio_holder(view->host, &view->activity, device);
 	if (device_is_infrastructure(device))
-		return tenon_fail(err, -EOPNOTSUPP, "%s: is a bridge or the like (driver %s); reset the devices below it",
-				  device->bdf, device->driver[0] ? device->driver : "none");
+		return tenon_fail(err, -EOPNOTSUPP,
+				  "%s: is a bridge or the like (driver %s); reset the devices below it", device->bdf,
+				  device->driver[0] ? device->driver : "none");
 	if (!device_on_vfio(device))
 		return tenon_fail(err, -EBUSY,
-				  "%s: is not bound to VFIO (driver %s), and a reset would pull the device from under that; tenon "
+				  "%s: is not bound to VFIO (driver %s), and a reset would pull the device from under "
+				  "that; tenon "
 				  "bind %s",
 				  device->bdf, device->driver[0] ? device->driver : "none", device->bdf);
 	if (holder)
-		return tenon_fail(err, -EBUSY, "%s: process %u (%s) has it through VFIO: %s, IOMMU group %d; end the VM: kill %u",
+		return tenon_fail(err, -EBUSY,
+				  "%s: process %u (%s) has it through VFIO: %s, IOMMU group %d; end the VM: kill %u",
 				  device->bdf, holder->pid, holder->process, holder->node, device->group, holder->pid);
 	return 0;
 }
@@ -158,7 +161,8 @@ static void print_plan(const struct device *device, const struct tenon_reset_pla
 }
 
 /* @return 1 when every reset is allowed, 0 when one is not, or -errno */
-static int show_plans(const struct selection *selection, const struct opened *opened, bool json, struct tenon_error *err)
+static int show_plans(const struct selection *selection, const struct opened *opened, bool json,
+		      struct tenon_error *err)
 {
 	json_object *list = json_object_new_array();
 	bool allowed = true;

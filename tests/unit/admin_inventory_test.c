@@ -45,10 +45,17 @@ Test(admin_inventory, addresses_are_parsed)
 {
 	static const struct {
 		const char *text, *bdf;
-	} cases[] = {{"0000:3b:00.0", "0000:3b:00.0"}, {"3b:1f.7", "0000:3b:1f.7"}, {"10000:E1:00.0", "10000:e1:00.0"},
-		     {"3b:20.0", NULL},		       {"3b:00.8", NULL},	    {"3b:00", NULL},
-		     {" 3b:00.0", NULL},	       {"0000:3b:00.0x", NULL},	    {"", NULL},
-		     {"-1:00.0", NULL},		       {"nvme0", NULL}};
+	} cases[] = {{"0000:3b:00.0", "0000:3b:00.0"},
+		     {"3b:1f.7", "0000:3b:1f.7"},
+		     {"10000:E1:00.0", "10000:e1:00.0"},
+		     {"3b:20.0", NULL},
+		     {"3b:00.8", NULL},
+		     {"3b:00", NULL},
+		     {" 3b:00.0", NULL},
+		     {"0000:3b:00.0x", NULL},
+		     {"", NULL},
+		     {"-1:00.0", NULL},
+		     {"nvme0", NULL}};
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		char bdf[BDF_BYTES] = "";
 		cr_assert_eq(bdf_parse(cases[i].text, bdf), cases[i].bdf != NULL, "%s", cases[i].text);
@@ -92,7 +99,8 @@ Test(admin_inventory, snoop_control_decides_coherency)
 
 Test(admin_inventory, functions_below_one_port_reset_together_and_those_on_a_root_bus_do_not)
 {
-	fake_pci(&(struct fake_pci){.bdf = "0000:01:00.1", .above = "0000:00:00.0", .class_code = 0x040300, .group = 17});
+	fake_pci(&(struct fake_pci){
+		.bdf = "0000:01:00.1", .above = "0000:00:00.0", .class_code = 0x040300, .group = 17});
 	fake_pci(&(struct fake_pci){.bdf = "0000:00:02.0", .class_code = 0x020000, .group = 3});
 	fake_pci(&(struct fake_pci){.bdf = "0000:00:03.0", .class_code = 0x020000, .group = 4});
 	const struct device *device = read_one(NVME);
@@ -164,9 +172,10 @@ Test(admin_inventory, hostile_files_are_bounded_and_printable)
 	char long_line[5000];
 	memset(long_line, 'A', sizeof(long_line) - 1);
 	long_line[sizeof(long_line) - 1] = '\0';
-	static const char *const files[] = {"vendor", "device", "class", "numa_node", "reset_method", "driver_override",
-					    "resource", "modalias", "sriov_numvfs", "boot_vga"};
-	static const char *const contents[] = {"", "\n", "-1", "0xffffffffffffffffffff", "\x1b[2Jred", "%s%n", "12 34 56"};
+	static const char *const files[] = {"vendor",          "device",   "class",    "numa_node",    "reset_method",
+					    "driver_override", "resource", "modalias", "sriov_numvfs", "boot_vga"};
+	static const char *const contents[] = {"",           "\n",   "-1",      "0xffffffffffffffffffff",
+					       "\x1b[2Jred", "%s%n", "12 34 56"};
 	for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
 		char path[512];
 		snprintf(path, sizeof(path), "%.400s/%s", fake_path(NVME, ""), files[i]);
@@ -193,16 +202,18 @@ Test(admin_inventory, host_without_pci_is_an_error_that_says_so)
 	struct tenon_error err = {0};
 	fake_remove("/sys/bus/pci/devices");
 	cr_assert_lt(inventory_read(&fake_host, &inventory, &err), 0);
-	cr_assert_str_eq(err.message, "/sys/bus/pci/devices: cannot be read: No such file or directory; mount sysfs on /sys, on "
-				      "a host that has PCI");
+	cr_assert_str_eq(err.message,
+			 "/sys/bus/pci/devices: cannot be read: No such file or directory; mount sysfs on /sys, on "
+			 "a host that has PCI");
 }
 
 Test(admin_inventory, variant_driver_is_found_by_its_alias)
 {
-	struct variants variants = {.aliases = strdup("alias pci:v00008086d00001533* igb\n"
-						      "alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci\n"
-						      "alias vfio_pci:v000015B3d0000101Esv*sd*bc*sc*i* mlx5_vfio_pci\n"
-						      "alias vfio_pci:v00008086d00001533sv*sd*bc*sc*i* igb_vfio_pci\n")};
+	struct variants variants = {.aliases =
+					    strdup("alias pci:v00008086d00001533* igb\n"
+						   "alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci\n"
+						   "alias vfio_pci:v000015B3d0000101Esv*sd*bc*sc*i* mlx5_vfio_pci\n"
+						   "alias vfio_pci:v00008086d00001533sv*sd*bc*sc*i* igb_vfio_pci\n")};
 	char module[64] = "", text[200];
 	const struct device *device = read_one(NVME);
 	cr_assert(variants_find(&variants, device, module, sizeof(module)));
