@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* struct tenon_host_ops on a VM: what the library asks of its VMM, answered by KVM. Owns nothing. */
 #include <errno.h>
+#include <inttypes.h>
 
 #include <tenon-kvm/host.h>
 
@@ -41,6 +42,9 @@ static int host_memory_map(void *host, uint64_t gpa, uint64_t size_bytes, void *
 		.hva = hva,
 		.device = true,
 	};
+	if (self->answers && !self->answers(self->context, gpa, size_bytes))
+		return tenon_fail(err, -EEXIST, "memory at 0x%" PRIx64 ": another device answers there; move the BAR",
+				  gpa);
 	return tenon_vm_memory_add(self->vm, &memory, err);
 }
 

@@ -216,6 +216,8 @@ static void power_changed(struct tenon_device *device)
 		device_hardware_config_write(device, PCI_COMMAND, 2,
 					     config_value16(config, PCI_COMMAND) & COMMAND_TO_HARDWARE);
 	bars_place(device);
+	if (state == 0) /* the kernel refuses to enable messages in any other state */
+		interrupts_update(device);
 }
 
 /*

@@ -61,6 +61,18 @@ static void bar_placed(void *context, const struct tenon_bar_placement *placemen
 		bus_add_or_wait(bar->io ? assigned->machine.ports : assigned->machine.memory, &range, &error) == 0;
 }
 
+/* Called with the device's lock held, after bar_placed. */
+static bool answers(void *context, uint64_t gpa, uint64_t size_bytes)
+{
+	struct assigned *assigned = context;
+	const struct assigned_bar *owner = bus_owner(assigned->machine.memory, gpa, size_bytes);
+	for (unsigned i = 0; i <= TENON_DEVICE_ROM; i++) {
+		if (owner == &assigned->bars[i])
+			return true;
+	}
+	return false;
+}
+
 static void log_message(void *context, enum tenon_log_level level, const char *message)
 {
 	if (level == TENON_LOG_INFO)
@@ -97,7 +109,12 @@ int assigned_open(struct assigned *assigned, const struct assigned_machine *mach
 {
 	assigned->machine = *machine;
 	assigned->host = (struct tenon_vm_host){
-		.vm = machine->vm, .bar_placed = bar_placed, .log = log_message, .context = assigned};
+		.vm = machine->vm,
+		.bar_placed = bar_placed,
+		.answers = answers,
+		.log = log_message,
+		.context = assigned,
+	};
 	/* Behind a root port the device has number 0 there, so its pins swizzle as the port's own do. */
 	for (unsigned pin = 0; pin < 4; pin++)
 		assigned->host.intx_gsi[pin] = (int)(LAYOUT_INTX_GSI + (assigned->slot + pin) % 4);

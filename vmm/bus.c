@@ -126,6 +126,18 @@ void bus_remove(struct bus *bus, uint64_t first, const void *context)
 	pthread_rwlock_unlock(&bus->lock);
 }
 
+const void *bus_owner(struct bus *bus, uint64_t first, uint64_t size_bytes)
+{
+	const void *owner = NULL;
+	pthread_rwlock_rdlock(&bus->lock);
+	unsigned at = upper_bound(bus, first);
+	if (at > 0 && first - bus->ranges[at - 1].first < bus->ranges[at - 1].size_bytes &&
+	    size_bytes <= bus->ranges[at - 1].size_bytes - (first - bus->ranges[at - 1].first))
+		owner = bus->ranges[at - 1].handler.context;
+	pthread_rwlock_unlock(&bus->lock);
+	return owner;
+}
+
 /* Copied out, because the handler may change the bus. */
 static bool find(struct bus *bus, uint64_t address, unsigned size_bytes, struct bus_handler *handler, uint64_t *offset)
 {

@@ -46,6 +46,9 @@ int bus_add_or_wait(struct bus *bus, const struct bus_range *range, struct tenon
 /** Removes the range that starts at `first` and whose handler has this context, if there is one. What waited for it answers. */
 void bus_remove(struct bus *bus, uint64_t first, const void *context);
 
+/** Context of the handler that answers in all of a range; NULL: none does. */
+const void *bus_owner(struct bus *bus, uint64_t first, uint64_t size_bytes);
+
 /** Reads give ones where nobody answers, or where an access crosses a range's end. */
 void bus_read(struct bus *bus, uint64_t address, void *data, unsigned size_bytes);
 void bus_write(struct bus *bus, uint64_t address, const void *data, unsigned size_bytes);

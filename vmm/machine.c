@@ -122,6 +122,29 @@ static int create_serial(struct machine *machine, struct tenon_error *err)
 	return bus_add(&machine->ports, &ports, err);
 }
 
+static void chips_read(void *context, uint64_t offset, void *data, unsigned size_bytes)
+{
+	memset(data, 0xff, size_bytes);
+}
+
+static void chips_write(void *context, uint64_t offset, const void *data, unsigned size_bytes)
+{
+}
+
+/* KVM's own: no BAR answers there, whatever the guest writes into its register. */
+static int reserve_chips(struct machine *machine, struct tenon_error *err)
+{
+	static const struct {
+		uint64_t first, size_bytes;
+	} chips[] = {{LAYOUT_IOAPIC, 0x1000}, {LAYOUT_LAPIC, 0x100000}, {LAYOUT_KVM_IDENTITY_MAP, 0x4000}};
+	int code = 0;
+	for (unsigned i = 0; code == 0 && i < sizeof(chips) / sizeof(chips[0]); i++) {
+		const struct bus_range range = {chips[i].first, chips[i].size_bytes, {chips_read, chips_write, NULL}};
+		code = bus_add(&machine->mmio, &range, err);
+	}
+	return code;
+}
+
 static int create_memory(struct machine *machine, struct tenon_error *err)
 {
 	uint64_t needed = loader_memory_needed(&machine->files);
@@ -150,7 +173,9 @@ static int plug_devices(struct machine *machine, struct tenon_error *err)
 	unsigned ports = 0;
 	for (unsigned i = 0; i < options->device_count; i++)
 		ports += options->devices[i].root_port;
-	int code = pci_host_init(&machine->pci, 1 + ports, &machine->mmio, err);
+	int code = reserve_chips(machine, err);
+	if (code == 0)
+		code = pci_host_init(&machine->pci, 1 + ports, &machine->mmio, err);
 	/* Those with a wish first, so that the others do not take their slot. */
 	for (int wish = 1; wish >= 0; wish--) {
 		for (unsigned i = 0; code == 0 && i < options->device_count; i++) {

@@ -148,6 +148,8 @@ static int set_messages(struct fake_device *device, const struct vfio_irq_set *s
 		return set_block(device, set->start, set->count, fds);
 
 	unsigned vectors = set->start + set->count;
+	if (device->power != 0) /* pci_alloc_irq_vectors() */
+		return -EINVAL;
 	if (device->host_vectors && vectors > device->host_vectors)
 		return (int)device
 			->host_vectors; /* as pci_alloc_irq_vectors() says: so many there are, and nothing is on */

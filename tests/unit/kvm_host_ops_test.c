@@ -68,6 +68,22 @@ Test(kvm_host_ops, a_bars_memory_is_a_slot_that_is_never_logged)
 	cr_expect_not_null(strstr(error.message, "0xd0000000"), "%s", error.message);
 }
 
+static bool answers_low(void *context, uint64_t gpa, uint64_t size_bytes)
+{
+	(void)context;
+	return gpa + size_bytes <= 0xd0001000;
+}
+
+Test(kvm_host_ops, no_memory_is_mapped_where_another_device_answers)
+{
+	host.answers = answers_low;
+	cr_expect_eq(ops->memory_map(&host, 0xd0001000, 4096, memory, &error), -EEXIST);
+	cr_expect_not_null(strstr(error.message, "0xd0001000"), "%s", error.message);
+	cr_expect_eq(fakekvm_slot_count(), 0);
+	cr_assert_eq(ops->memory_map(&host, 0xd0000000, 4096, memory, &error), 0, "%s", error.message);
+	ops->memory_unmap(&host, 0xd0000000, 4096, NULL);
+}
+
 Test(kvm_host_ops, messages_go_by_route_and_irqfd)
 {
 	int route = -1;

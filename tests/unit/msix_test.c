@@ -502,6 +502,21 @@ Test(msix, table_written_before_enable_is_used)
 	fixture_close(&fixture);
 }
 
+/* The host's kernel enables messages in D0 only. */
+Test(msix, enabled_in_d3_it_works_after_waking)
+{
+	struct fixture fixture;
+	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	unsigned power = guest_capability(&fixture, PCI_CAP_ID_PM) + PCI_PM_CTRL;
+	guest_msix_vector(&fixture, 0, 0x40, false);
+	guest_config_write(&fixture, power, 2, 3);
+	guest_msix_control(&fixture, true, false);
+	guest_config_write(&fixture, power, 2, 0);
+	cr_assert(fake_fire(fixture.fake, 0));
+	cr_assert_eq(host_messages(&fixture.host, 0x40), 1);
+	fixture_close(&fixture);
+}
+
 /* ---- Switching off ---- */
 
 Test(msix, disable_releases_all_eventfds_and_routes)

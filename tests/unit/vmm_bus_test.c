@@ -278,6 +278,20 @@ Test(bus, ranges_that_wait_go_in_the_order_in_which_they_came)
 	cr_expect_eq(read_bytes(0x1000, 1), 0xff);
 }
 
+Test(bus, owner_is_who_answers_in_all_of_a_range)
+{
+	struct device winner = {.number = 1}, loser = {.number = 2};
+	must_add(0x1000, 0x1000, &winner);
+	must_add_or_wait(0x1800, 0x1000, &loser);
+	cr_expect_eq(bus_owner(&bus, 0x1000, 0x1000), &winner);
+	cr_expect_eq(bus_owner(&bus, 0x1fff, 1), &winner);
+	cr_expect_null(bus_owner(&bus, 0x1fff, 2));
+	cr_expect_null(bus_owner(&bus, 0x2000, 0x100), "it waits");
+	cr_expect_null(bus_owner(&bus, 0xfff, 1));
+	bus_remove(&bus, 0x1000, &winner);
+	cr_expect_eq(bus_owner(&bus, 0x2000, 0x100), &loser);
+}
+
 Test(bus, ranges_that_wait_count)
 {
 	static struct device devices[BUS_RANGES_MAX + 1];

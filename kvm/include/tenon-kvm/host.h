@@ -22,6 +22,11 @@ struct tenon_vm_host {
 	void (*bar_placed)(void *context, const struct tenon_bar_placement *placement);
 	void (*log)(void *context, enum tenon_log_level level, const char *message); /* may be NULL */
 	void *context;
+	/*
+	 * Whether a BAR of this device answers in all of this range, as bar_placed last said and nothing that came first denies:
+	 * a guest may put a BAR over other devices, where its memory must not be mapped. NULL: always.
+	 */
+	bool (*answers)(void *context, uint64_t gpa, uint64_t size_bytes);
 };
 
 extern const struct tenon_host_ops tenon_vm_host_ops;

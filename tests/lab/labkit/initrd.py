@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Initial RAM disks: the emulated host's, which only finds the machine's own root, and the guests'."""
 from pathlib import Path
+import re
 import shutil
 import stat
+import subprocess
 
 from . import modules
 
@@ -65,6 +67,19 @@ def _modules(archive: Archive, load: list, folder: Path, more: list = ()):
     archive.file("modules/load", " ".join(load).encode())
 
 
+def _tool(name: str) -> str:
+    found = shutil.which(name)
+    if not found:
+        raise FileNotFoundError(f"{name} is missing; install what packages.txt names")
+    return found
+
+
+def _libraries(program: str) -> list:
+    """Paths of the shared libraries and the loader of a program, as the loader would find them."""
+    listed = subprocess.run(["ldd", program], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return re.findall(r"(/\S+) \(0x", listed)
+
+
 def make_host(path: Path, init: Path, kernel_modules: Path, load: list):
     archive = Archive()
     archive.folder("root")
@@ -83,13 +98,18 @@ def make_small_guest(path: Path, init: Path):
     archive.write(path)
 
 
-def make_guest(path: Path, init: Path, script: Path, programs: list, kernel_modules: Path, load: list, more: list):
-    """A guest that runs `script`; `programs` land in /bin, modules of the folder `kernel_modules` in /modules."""
+def make_guest(path: Path, init: Path, script: Path, programs: list, kernel_modules: Path, load: list, more: list,
+               tools: list = ()):
+    """A guest that runs `script`; `programs` and `tools` land in /bin, modules of the folder `kernel_modules` in /modules."""
     archive = Archive()
     _busybox(archive)
     archive.file("init", init.read_bytes(), executable=True)
     archive.file("guest.sh", script.read_bytes(), executable=True)
     for program in programs:
         archive.file(f"bin/{program.name}", program.read_bytes(), executable=True)
+    for library in {library for tool in tools for library in _libraries(_tool(tool))}:
+        archive.file(library.lstrip("/"), Path(library).read_bytes(), executable=True)
+    for tool in tools:
+        archive.file(f"bin/{tool}", Path(_tool(tool)).read_bytes(), executable=True)
     _modules(archive, load, kernel_modules, more)
     archive.write(path)

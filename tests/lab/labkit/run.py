@@ -33,6 +33,7 @@ class Scenario:
     based_on       the name of another scenario, whose settings and files this one has unless it brings its own
     timeout        seconds that the whole run may take
     programs       names of guest programs (tests/lab/guest/NAME.c) that the guest's /bin gets
+    tools          programs of this machine's that the guest gets, with the libraries that they load
     host_programs  names of host programs (tests/lab/host/NAME.c) that are on the host script's PATH
     embedders      names of programs (tests/embed/NAME.c), built on the installed library, that are on the host script's PATH
     guest_init     the name of a guest program that is the guest's /init, alone, in place of guest.sh
@@ -45,7 +46,7 @@ class Scenario:
     judge(run)     raises, through run.expect, at the first thing that is wrong
     """
 
-    DEFAULTS = {"timeout": 300, "programs": (), "guest_init": None, "host_programs": (), "embedders": (), "modules": (),
+    DEFAULTS = {"timeout": 300, "programs": (), "tools": (), "guest_init": None, "host_programs": (), "embedders": (), "modules": (),
                 "more_modules": (), "files": (), "host_kernel": "lab", "host_modules": (),
                 "in_all": True, "judge": lambda run: None}
 
@@ -120,7 +121,7 @@ def prepare(scenario: Scenario, tenon: Path, folder: Path):
     elif (folder / "guest.sh").exists():
         programs = [build.program(LAB / "guest" / f"{name}.c") for name in scenario.programs]
         initrd.make_guest(folder / "guest.cpio", LAB / "guest" / "init", folder / "guest.sh", programs,
-                          kernel / "modules", scenario.modules, scenario.more_modules)
+                          kernel / "modules", scenario.modules, scenario.more_modules, scenario.tools)
     (folder / "environment").write_text("".join(
         f"{name}={shlex.quote(value)}\n" for name, value in os.environ.items() if name.startswith("LAB_")))
     (folder / "facts").touch()

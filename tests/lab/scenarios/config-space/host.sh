@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: MIT
+lspci -vvvxxxx -s $PF >$OUT/host.lspci
+
+# host_sizes BDF: as the kernel knows them: "0:0x4000 6:0x10000".
+host_sizes() {
+	awk 'NR <= 7 && $2 != "0x0000000000000000" { printf "%d:%s ", NR - 1, $1 " " $2 }' /sys/bus/pci/devices/$1/resource |
+		sed 's/:\(0x[0-9a-f]*\) \(0x[0-9a-f]*\) /:\1,\2 /g' | tr ' ' '\n' | while IFS=:, read -r bar first last; do
+		[ -z "$bar" ] || printf '%d:0x%x ' $bar $((last - first + 1))
+	done
+}
+
+# sample NAME BDF: the first 256 bytes of the device's own config space, again and again.
+sample() {
+	while [ ! -e /tmp/stop ]; do
+		od -A n -v -t x1 -N 256 /sys/bus/pci/devices/$2/config | tr -d ' \n'
+		echo
+		sleep 0.5
+	done >$OUT/samples.$1
+}
+
+rm -f /tmp/stop
+for name in pf nic; do
+	bdf=${name^^} bdf=${!bdf}
+	fact $name.sizes "$(host_sizes $bdf)"
+	fact $name.msi "$(setpci -s $bdf CAP_MSI.w >/dev/null 2>&1 && lspci -v -s $bdf | sed -n 's/.*\[\([0-9a-f]*\)\] MSI:.*/\1/p')"
+	sample $name $bdf &
+done
+sleep 1
+TIMEOUT=200 tenon_linux guest --device $PF,root-port --device $NIC
+sleep 1
+touch /tmp/stop
+wait
