@@ -2,11 +2,11 @@
 /* Glue between libtenon's device and the machine's buses; no decision about the device itself is made here. */
 #include <errno.h>
 #include <linux/pci_regs.h>
+#include <stdlib.h>
 
 #include "assigned.h"
 #include "layout.h"
 #include "log.h"
-#include "pci/root_port.h"
 
 static uint32_t config_read(void *context, unsigned offset, unsigned size_bytes)
 {
@@ -52,7 +52,7 @@ static void bar_placed(void *context, const struct tenon_bar_placement *placemen
 	const struct bus_range range = {
 		.first = placement->address,
 		.size_bytes = placement->size_bytes,
-		.handler = {.read = bar_read, .write = bar_write, .context = bar},
+		.handler = {.read = bar_read, .write = bar_write, .context = bar, .in_use = &assigned->bars_in_use},
 	};
 	bar->io = placement->io;
 	bar->first = placement->address;
@@ -81,45 +81,38 @@ static void log_message(void *context, enum tenon_log_level level, const char *m
 		log_warning("%s", message);
 }
 
-int assigned_plug(struct assigned *assigned, const struct device_options *options, struct pci_host *host,
-		  struct tenon_error *err)
+int assigned_create(const struct device_options *options, struct assigned **out, struct tenon_error *err)
 {
-	int code;
+	struct assigned *assigned = calloc(1, sizeof(*assigned));
+	if (!assigned)
+		return tenon_fail(err, -ENOMEM, "%s: out of memory; free some memory", options->address);
 	assigned->options = options;
-	assigned->function =
-		(struct pci_function){.config_read = config_read, .config_write = config_write, .context = assigned};
-	int slot = options->slot ? (int)options->slot : pci_bus_free_device(&host->root);
-	if (slot < 0)
-		return tenon_fail(err, -ENOSPC, "%s: no free slot on the guest's root bus; assign fewer devices",
-				  options->address);
-	assigned->slot = (unsigned)slot;
-	if (options->root_port) {
-		code = pci_root_port_create(host->port_count + 1, &assigned->port, err);
-		if (code == 0)
-			code = pci_root_port_plug(host, assigned->slot, assigned->port, err);
-		if (code == 0)
-			code = pci_bus_add(pci_root_port_bus(assigned->port), 0, 0, &assigned->function, err);
-	} else {
-		code = pci_bus_add(&host->root, assigned->slot, 0, &assigned->function, err);
-	}
-	return code;
-}
-
-int assigned_open(struct assigned *assigned, const struct assigned_machine *machine, struct tenon_error *err)
-{
-	assigned->machine = *machine;
-	assigned->host = (struct tenon_vm_host){
-		.vm = machine->vm,
-		.bar_placed = bar_placed,
-		.answers = answers,
-		.log = log_message,
-		.context = assigned,
-	};
-	/* Behind a root port the device has number 0 there, so its pins swizzle as the port's own do. */
-	for (unsigned pin = 0; pin < 4; pin++)
-		assigned->host.intx_gsi[pin] = (int)(LAYOUT_INTX_GSI + (assigned->slot + pin) % 4);
+	assigned->function = (struct pci_function){.config_read = config_read,
+						   .config_write = config_write,
+						   .context = assigned,
+						   .in_use = &assigned->config_in_use};
 	for (unsigned i = 0; i <= TENON_DEVICE_ROM; i++)
 		assigned->bars[i] = (struct assigned_bar){.owner = assigned, .bar = i};
+	*out = assigned;
+	return 0;
+}
+
+/* Behind a root port the device has number 0 there, so its pins swizzle as the port's own do. */
+void assigned_wire(struct assigned *assigned, unsigned number)
+{
+	for (unsigned pin = 0; pin < 4; pin++)
+		assigned->host.intx_gsi[pin] = (int)(LAYOUT_INTX_GSI + (number + pin) % 4);
+}
+
+int assigned_open(struct assigned *assigned, const struct assigned_machine *machine, enum tenon_slot_kind kind,
+		  struct tenon_error *err)
+{
+	assigned->machine = *machine;
+	assigned->host.vm = machine->vm;
+	assigned->host.bar_placed = bar_placed;
+	assigned->host.answers = answers;
+	assigned->host.log = log_message;
+	assigned->host.context = assigned;
 
 	const struct tenon_device_options options = {
 		.size = sizeof(options),
@@ -128,7 +121,7 @@ int assigned_open(struct assigned *assigned, const struct assigned_machine *mach
 		.space = machine->space,
 		.ops = &tenon_vm_host_ops,
 		.host = &assigned->host,
-		.slot = assigned->port ? TENON_SLOT_ROOT_PORT : TENON_SLOT_ROOT_BUS,
+		.slot = kind,
 		.reset = assigned->options->reset,
 		.sriov = assigned->options->sriov,
 		.rom = assigned->options->rom,
@@ -155,10 +148,39 @@ void assigned_set_bars(struct assigned *assigned, const uint64_t address[TENON_D
 				  info->intx_pin ? (uint32_t)assigned->host.intx_gsi[info->intx_pin - 1] : 0);
 }
 
-void assigned_close(struct assigned *assigned)
+void assigned_get_bars(struct assigned *assigned, uint64_t address[TENON_DEVICE_BARS + 1])
 {
+	const struct tenon_device_info *info = tenon_device_info(assigned->device);
+	address[TENON_DEVICE_ROM] = tenon_device_config_read(assigned->device, PCI_ROM_ADDRESS, 4) & PCI_ROM_ADDRESS_MASK;
+	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
+		const struct tenon_bar_info *bar = &info->bars[i];
+		address[i] = 0;
+		if (!bar->size_bytes)
+			continue;
+		address[i] = tenon_device_config_read(assigned->device, PCI_BASE_ADDRESS_0 + 4 * i, 4) &
+			     (bar->io ? (uint32_t)PCI_BASE_ADDRESS_IO_MASK : (uint32_t)PCI_BASE_ADDRESS_MEM_MASK);
+		if (bar->is_64bit)
+			address[i] |= (uint64_t)tenon_device_config_read(assigned->device,
+									 PCI_BASE_ADDRESS_0 + 4 * (i + 1), 4)
+				      << 32;
+	}
+}
+
+void assigned_destroy(struct assigned *assigned)
+{
+	if (!assigned)
+		return;
+	/* A config write that is still inside may put a BAR on a bus; after it, nothing does. */
+	in_use_wait(&assigned->config_in_use);
+	for (unsigned i = 0; i <= TENON_DEVICE_ROM; i++) {
+		struct assigned_bar *bar = &assigned->bars[i];
+		if (bar->on_bus)
+			bus_remove(bar->io ? assigned->machine.ports : assigned->machine.memory, bar->first,
+				   bar);
+		bar->on_bus = false;
+	}
+	in_use_wait(&assigned->bars_in_use);
 	tenon_device_close(assigned->device);
-	assigned->device = NULL;
-	pci_root_port_destroy(assigned->port);
-	assigned->port = NULL;
+	options_finish_device(&assigned->own);
+	free(assigned);
 }

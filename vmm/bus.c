@@ -138,7 +138,7 @@ const void *bus_owner(struct bus *bus, uint64_t first, uint64_t size_bytes)
 	return owner;
 }
 
-/* Copied out, because the handler may change the bus. */
+/* Copied out, because the handler may change the bus; entered, because another thread may take it away. */
 static bool find(struct bus *bus, uint64_t address, unsigned size_bytes, struct bus_handler *handler, uint64_t *offset)
 {
 	bool found = false;
@@ -149,6 +149,8 @@ static bool find(struct bus *bus, uint64_t address, unsigned size_bytes, struct 
 		*offset = address - range->first;
 		found = *offset < range->size_bytes && size_bytes <= range->size_bytes - *offset;
 		*handler = range->handler;
+		if (found)
+			in_use_enter(handler->in_use);
 	}
 	pthread_rwlock_unlock(&bus->lock);
 	return found;
@@ -158,16 +160,20 @@ void bus_read(struct bus *bus, uint64_t address, void *data, unsigned size_bytes
 {
 	struct bus_handler handler;
 	uint64_t offset;
-	if (find(bus, address, size_bytes, &handler, &offset))
-		handler.read(handler.context, offset, data, size_bytes);
-	else
+	if (!find(bus, address, size_bytes, &handler, &offset)) {
 		memset(data, 0xff, size_bytes);
+		return;
+	}
+	handler.read(handler.context, offset, data, size_bytes);
+	in_use_leave(handler.in_use);
 }
 
 void bus_write(struct bus *bus, uint64_t address, const void *data, unsigned size_bytes)
 {
 	struct bus_handler handler;
 	uint64_t offset;
-	if (find(bus, address, size_bytes, &handler, &offset))
-		handler.write(handler.context, offset, data, size_bytes);
+	if (!find(bus, address, size_bytes, &handler, &offset))
+		return;
+	handler.write(handler.context, offset, data, size_bytes);
+	in_use_leave(handler.in_use);
 }

@@ -2,7 +2,7 @@
 /*
  * One address space of the guest (ports, or memory that is not RAM): which handler owns which range.
  * Threads: any. A handler is called without the bus's lock, so it may add and remove ranges itself (a BAR that moves).
- * What a handler points to must outlive the last vCPU that runs.
+ * What a handler points to must outlive the last vCPU that runs, or say with `in_use` who is inside it.
  */
 #ifndef BUS_H
 #define BUS_H
@@ -12,11 +12,14 @@
 
 #include <tenon/error.h>
 
+#include "in_use.h"
+
 struct bus_handler {
 	/* offset is from the range's start; data has size_bytes bytes (1, 2, 4 or 8), little-endian. A read fills all of it. */
 	void (*read)(void *context, uint64_t offset, void *data, unsigned size_bytes);
 	void (*write)(void *context, uint64_t offset, const void *data, unsigned size_bytes);
 	void *context;
+	struct in_use *in_use; /* entered around every call; NULL: stays as long as the machine */
 };
 
 struct bus_range {

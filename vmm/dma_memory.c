@@ -17,6 +17,14 @@ static struct tenon_space_region region_of(const struct memory_part *part)
 	};
 }
 
+static void unmap_parts(struct dma_memory *dma, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		const struct memory_part *part = &dma->memory->parts[i];
+		tenon_space_remove(dma->space, part->gpa, part->size_bytes, NULL);
+	}
+}
+
 static int map_parts(struct dma_memory *dma, struct tenon_error *err)
 {
 	uint64_t started = log_now_ns();
@@ -24,6 +32,8 @@ static int map_parts(struct dma_memory *dma, struct tenon_error *err)
 	for (unsigned i = 0; code == 0 && i < dma->memory->part_count; i++) {
 		const struct tenon_space_region region = region_of(&dma->memory->parts[i]);
 		code = tenon_space_add(dma->space, &region, err);
+		if (code < 0)
+			unmap_parts(dma, i);
 	}
 	log_step(log_now_ns() - started, "mapping guest memory for the devices");
 	return code;
@@ -73,11 +83,15 @@ static void *populate_and_map(void *argument)
 	return NULL;
 }
 
+void dma_memory_init(struct dma_memory *dma)
+{
+	pthread_mutex_init(&dma->lock, NULL);
+	pthread_cond_init(&dma->changed, NULL);
+}
+
 int dma_memory_start(struct dma_memory *dma, struct tenon_error *err)
 {
 	sigset_t all, before;
-	pthread_mutex_init(&dma->lock, NULL);
-	pthread_cond_init(&dma->changed, NULL);
 	sigfillset(&all); /* signals are the main thread's */
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	int code = pthread_create(&dma->thread, NULL, populate_and_map, dma);
@@ -99,12 +113,17 @@ void dma_memory_wait_populated(struct dma_memory *dma)
 	pthread_mutex_unlock(&dma->lock);
 }
 
-int dma_memory_devices_open(struct dma_memory *dma, struct tenon_error *err)
+static int check_parts(struct dma_memory *dma, struct tenon_error *err)
 {
 	struct tenon_space_region regions[2];
 	for (unsigned i = 0; i < dma->memory->part_count; i++)
 		regions[i] = region_of(&dma->memory->parts[i]);
-	int code = tenon_space_check(dma->space, regions, dma->memory->part_count, err);
+	return tenon_space_check(dma->space, regions, dma->memory->part_count, err);
+}
+
+int dma_memory_devices_open(struct dma_memory *dma, struct tenon_error *err)
+{
+	int code = check_parts(dma, err);
 	if (code < 0)
 		return code;
 	pthread_mutex_lock(&dma->lock);
@@ -112,6 +131,24 @@ int dma_memory_devices_open(struct dma_memory *dma, struct tenon_error *err)
 	pthread_cond_broadcast(&dma->changed);
 	pthread_mutex_unlock(&dma->lock);
 	return 0;
+}
+
+int dma_memory_map(struct dma_memory *dma, struct tenon_error *err)
+{
+	if (dma->started ? dma_memory_wait(dma) : atomic_load(&dma->mapped))
+		return 0;
+	int code = dma->started ? -ECANCELED : check_parts(dma, err);
+	if (code == 0)
+		code = memory_populate(dma->memory, 0, &dma->cancelled, err);
+	if (code == 0 && !atomic_load(&dma->cancelled))
+		code = map_parts(dma, err);
+	else if (code == 0)
+		code = -ECANCELED;
+	if (code == -ECANCELED)
+		return tenon_fail(err, code,
+				  "guest memory: not mapped for devices: the VM is ending or resetting; try again");
+	atomic_store(&dma->mapped, code == 0);
+	return code;
 }
 
 bool dma_memory_wait(struct dma_memory *dma)
@@ -135,8 +172,6 @@ bool dma_memory_failed(struct dma_memory *dma)
 
 void dma_memory_stop_waiting(struct dma_memory *dma, bool stop)
 {
-	if (!dma->started)
-		return;
 	pthread_mutex_lock(&dma->lock);
 	dma->stop_waiting = stop;
 	pthread_cond_broadcast(&dma->changed);
@@ -145,8 +180,6 @@ void dma_memory_stop_waiting(struct dma_memory *dma, bool stop)
 
 void dma_memory_cancel(struct dma_memory *dma)
 {
-	if (!dma->started)
-		return;
 	pthread_mutex_lock(&dma->lock);
 	atomic_store(&dma->cancelled, true);
 	pthread_cond_broadcast(&dma->changed);

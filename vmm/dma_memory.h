@@ -4,7 +4,10 @@
  * pins it) while the guest already boots. No device can do DMA before the guest enables its bus mastering, so that is
  * where the guest waits, if it gets there first. A guest of any size so starts at once.
  *
- * Threads: start, devices_open and finish from the controlling thread; wait from any; it makes one thread.
+ * A VM that starts without devices has no such thread: its memory is made reachable when the first device comes, by whoever adds
+ * it (dma_memory_map), before the guest sees the device.
+ *
+ * Threads: start, devices_open and finish from the controlling thread; map from one thread; wait from any; it makes one thread.
  */
 #ifndef DMA_MEMORY_H
 #define DMA_MEMORY_H
@@ -37,7 +40,10 @@ struct dma_memory {
 	atomic_bool cancelled;
 };
 
-/** Starts to populate. memory, space, failed and context are set by the caller. */
+/** Before any other call. memory, space, failed and context are set by the caller. */
+void dma_memory_init(struct dma_memory *dma);
+
+/** Starts to populate, on a thread of its own. */
 int dma_memory_start(struct dma_memory *dma, struct tenon_error *err);
 
 /** Waits until all memory is populated, or never will be. */
@@ -45,6 +51,12 @@ void dma_memory_wait_populated(struct dma_memory *dma);
 
 /** All devices have joined the space: checks that it can take the memory, and lets the mapping begin. */
 int dma_memory_devices_open(struct dma_memory *dma, struct tenon_error *err);
+
+/**
+ * Populates and maps here and now, if that was not done yet; waits for the thread that does it, if there is one. A device has joined
+ * the space and nobody else uses it. On failure nothing is mapped, and the next call tries again.
+ */
+int dma_memory_map(struct dma_memory *dma, struct tenon_error *err);
 
 /** Waits until devices can reach all memory. @return true; false when they never will */
 bool dma_memory_wait(struct dma_memory *dma);

@@ -17,10 +17,11 @@
 
 #define FLUSH_MS 1000
 
-enum source { SOURCE_SIGNAL, SOURCE_WAKE, SOURCE_CHARDEV, SOURCE_DEVICE }; /* SOURCE_DEVICE + index of the device */
+enum source { SOURCE_SIGNAL, SOURCE_WAKE, SOURCE_CHARDEV, SOURCE_DEVICES };
 
 struct loop {
 	struct machine *machine;
+	struct hotplug *hotplug;
 	int epoll, signals;
 	bool ended;
 	int status;
@@ -69,9 +70,7 @@ static int open_loop(struct loop *loop, struct tenon_error *err)
 		code = watch(loop, machine->wake_fd, SOURCE_WAKE, err);
 	if (code == 0 && chardev_poll_fd(machine->chardev) >= 0)
 		code = watch(loop, chardev_poll_fd(machine->chardev), SOURCE_CHARDEV, err);
-	for (unsigned i = 0; code == 0 && i < machine->options->device_count; i++)
-		code = watch(loop, tenon_device_event_fd(machine->devices[i].device), SOURCE_DEVICE + i, err);
-	return code;
+	return code < 0 ? code : watch(loop, machine->slots.events, SOURCE_DEVICES, err);
 }
 
 static void end(struct loop *loop, int status)
@@ -115,12 +114,18 @@ static void reset(struct loop *loop)
 		end(loop, RUN_GUEST_RESET);
 		return;
 	}
+	/* A device comes or goes at this moment: the guest's reset waits for that, the serial port and signals do not. */
+	if (!machine_try_topology(loop->machine))
+		return;
 	machine_pause(loop->machine);
-	if (machine_reset(loop->machine, &error) < 0) {
+	int code = machine_reset(loop->machine, &error);
+	machine_unlock_topology(loop->machine);
+	if (code < 0) {
 		log_error(&error);
 		end(loop, RUN_FAILED);
 		return;
 	}
+	hotplug_wake(loop->hotplug);
 	log_step(log_now_ns() - started, "the guest's reset");
 }
 
@@ -138,6 +143,9 @@ static void on_wake(struct loop *loop)
 		break;
 	case MACHINE_RESET:
 		reset(loop);
+		break;
+	case MACHINE_QUIT:
+		end(loop, RUN_POWER_OFF);
 		break;
 	case MACHINE_EXIT:
 		end(loop, (int)machine->exit_status);
@@ -164,26 +172,55 @@ static void on_chardev(struct loop *loop)
 		end(loop, RUN_SIGNALLED + SIGINT);
 }
 
+static void on_error(struct loop *loop, const struct assigned *assigned, unsigned index)
+{
+	static const char *const consequences[] = {[ON_ERROR_STOP] = "the VM ends (on-error=stop)",
+						   [ON_ERROR_RESET] = "it is reset (on-error=reset)",
+						   [ON_ERROR_IGNORE] = "nothing is done about it (on-error=ignore)"};
+	enum on_error policy = assigned->options->on_error;
+	log_warning("%s: the host saw an uncorrectable error of this device: %s; the host's kernel log has the details",
+		    tenon_device_info(assigned->device)->address, consequences[policy]);
+	if (policy == ON_ERROR_STOP)
+		end(loop, RUN_FAILED);
+	else if (policy == ON_ERROR_RESET)
+		hotplug_device_error(loop->hotplug, index);
+}
+
+static void on_request(struct loop *loop, const struct assigned *assigned, unsigned index)
+{
+	const char *name = tenon_device_info(assigned->device)->address;
+	if (loop->machine->slots.slot[index].port) {
+		hotplug_device_requested(loop->hotplug, index);
+		return;
+	}
+	log_warning(
+		"%s: the host wants this device back, and nothing can leave the guest's root bus: the VM ends; with "
+		"--device %s,root-port it would go on without it",
+		name, name);
+	end(loop, RUN_FAILED);
+}
+
 static void on_device(struct loop *loop, unsigned index)
 {
-	struct tenon_device *device = loop->machine->devices[index].device;
-	const char *name = tenon_device_info(device)->address;
-	for (;;) {
-		switch (tenon_device_next_event(device)) {
-		case TENON_DEVICE_EVENT_NONE:
-			return;
-		case TENON_DEVICE_EVENT_ERROR:
-			log_warning("%s: the host saw an uncorrectable error of this device; the VM ends, see the "
-				    "host's kernel log",
-				    name);
-			end(loop, RUN_FAILED);
-			break;
-		case TENON_DEVICE_EVENT_REQUEST:
-			log_warning("%s: the host wants this device back; the VM ends", name);
-			end(loop, RUN_FAILED);
-			break;
-		}
+	struct assigned *assigned = slots_hold(&loop->machine->slots, index);
+	enum tenon_device_event event;
+	if (!assigned)
+		return; /* it went while its event was on the way */
+	while ((event = tenon_device_next_event(assigned->device)) != TENON_DEVICE_EVENT_NONE) {
+		if (event == TENON_DEVICE_EVENT_ERROR)
+			on_error(loop, assigned, index);
+		else
+			on_request(loop, assigned, index);
 	}
+	slots_release(assigned);
+}
+
+static void on_devices(struct loop *loop)
+{
+	struct epoll_event events[8];
+	int count = epoll_wait(loop->machine->slots.events, events, 8, 0);
+	for (int i = 0; i < count; i++)
+		on_device(loop, events[i].data.u32);
 }
 
 static void dispatch(struct loop *loop, uint32_t source)
@@ -198,8 +235,8 @@ static void dispatch(struct loop *loop, uint32_t source)
 	case SOURCE_CHARDEV:
 		on_chardev(loop);
 		break;
-	default:
-		on_device(loop, source - SOURCE_DEVICE);
+	case SOURCE_DEVICES:
+		on_devices(loop);
 		break;
 	}
 }
@@ -220,9 +257,9 @@ static int run(struct loop *loop, struct tenon_error *err)
 	return code;
 }
 
-int loop_run(struct machine *machine)
+int loop_run(struct machine *machine, struct hotplug *hotplug)
 {
-	struct loop loop = {.machine = machine, .epoll = -1, .signals = -1};
+	struct loop loop = {.machine = machine, .hotplug = hotplug, .epoll = -1, .signals = -1};
 	struct tenon_error error;
 	if (run(&loop, &error) < 0) {
 		log_error(&error);

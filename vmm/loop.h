@@ -3,7 +3,7 @@
 #ifndef LOOP_H
 #define LOOP_H
 
-#include "machine.h"
+#include "hotplug.h"
 
 /* Exit statuses of `tenon run` (those of the exit device aside). */
 enum run_status {
@@ -22,6 +22,6 @@ enum run_status {
 void loop_block_signals(void);
 
 /** Starts the machine and returns when it has ended, its vCPUs paused. @return the exit status */
-int loop_run(struct machine *machine);
+int loop_run(struct machine *machine, struct hotplug *hotplug);
 
 #endif

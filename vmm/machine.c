@@ -21,7 +21,7 @@
 #define SMALL_GUEST_BYTES (1ull << 30)
 
 /* The first request wins. What it carries is stored before the loop is woken, and only read after that. */
-static void request_stop(struct machine *machine, enum machine_stop stop, unsigned status, const char *message)
+void machine_request_stop(struct machine *machine, enum machine_stop stop, unsigned status, const char *message)
 {
 	enum machine_stop expected = MACHINE_RUNNING;
 	if (!atomic_compare_exchange_strong(&machine->stop, &expected, stop))
@@ -39,7 +39,7 @@ static void power_requested(void *context, enum power_request request, unsigned 
 {
 	static const enum machine_stop stops[] = {
 		[POWER_OFF] = MACHINE_POWER_OFF, [POWER_RESET] = MACHINE_RESET, [POWER_EXIT] = MACHINE_EXIT};
-	request_stop(context, stops[request], status, NULL);
+	machine_request_stop(context, stops[request], status, NULL);
 }
 
 static void vcpu_stopped(void *context, unsigned index, enum tenon_vcpu_stop why, const char *message)
@@ -50,7 +50,7 @@ static void vcpu_stopped(void *context, unsigned index, enum tenon_vcpu_stop why
 		[TENON_VCPU_STOP_SYSTEM_OFF] = MACHINE_POWER_OFF,
 		[TENON_VCPU_STOP_FAILED] = MACHINE_FAILED,
 	};
-	request_stop(context, stops[why], 0, message);
+	machine_request_stop(context, stops[why], 0, message);
 }
 
 static void port_read(void *context, uint16_t port, void *data, unsigned size_bytes)
@@ -170,20 +170,23 @@ static int create_memory(struct machine *machine, struct tenon_error *err)
 static int plug_devices(struct machine *machine, struct tenon_error *err)
 {
 	const struct run_options *options = machine->options;
-	unsigned ports = 0;
+	unsigned ports = options->hotplug_ports;
 	for (unsigned i = 0; i < options->device_count; i++)
 		ports += options->devices[i].root_port;
 	int code = reserve_chips(machine, err);
 	if (code == 0)
 		code = pci_host_init(&machine->pci, 1 + ports, &machine->mmio, err);
-	/* Those with a wish first, so that the others do not take their slot. */
-	for (int wish = 1; wish >= 0; wish--) {
-		for (unsigned i = 0; code == 0 && i < options->device_count; i++) {
-			if ((options->devices[i].slot != 0) == (wish == 1))
-				code = assigned_plug(&machine->devices[i], &options->devices[i], &machine->pci, err);
-		}
-	}
-	return code;
+	machine->slots.vm = machine->vm;
+	return code < 0 ? code : slots_plug(&machine->slots, options, &machine->pci, err);
+}
+
+struct assigned_machine machine_for_devices(struct machine *machine)
+{
+	return (struct assigned_machine){.space = machine->space,
+					 .dma = &machine->dma,
+					 .vm = machine->vm,
+					 .ports = &machine->ports,
+					 .memory = &machine->mmio};
 }
 
 static int create_vcpus(struct machine *machine, struct tenon_error *err)
@@ -212,17 +215,16 @@ static void *open_devices(void *argument)
 {
 	struct opener *opener = argument;
 	struct machine *machine = opener->machine;
-	const struct assigned_machine parts = {.space = machine->space,
-					       .dma = &machine->dma,
-					       .vm = machine->vm,
-					       .ports = &machine->ports,
-					       .memory = &machine->mmio};
+	const struct assigned_machine parts = machine_for_devices(machine);
 	for (unsigned i = 0; opener->code == 0 && i < machine->options->device_count; i++) {
+		struct slot *slot = &machine->slots.slot[i];
 		uint64_t started = log_now_ns();
-		opener->code = assigned_open(&machine->devices[i], &parts, &opener->error);
-		if (opener->code == 0)
-			log_step(log_now_ns() - started, "%s: opening and resetting",
-				 machine->options->devices[i].address);
+		opener->code = assigned_open(slot->assigned, &parts,
+					     slot->port ? TENON_SLOT_ROOT_PORT : TENON_SLOT_ROOT_BUS, &opener->error);
+		if (opener->code < 0)
+			break;
+		log_step(log_now_ns() - started, "%s: opening and resetting", machine->options->devices[i].address);
+		opener->code = slots_watch(&machine->slots, slot, slot->assigned, &opener->error);
 	}
 	if (opener->code == 0)
 		opener->code = tenon_space_check_resets(machine->space, &opener->error);
@@ -231,7 +233,7 @@ static void *open_devices(void *argument)
 
 static void mapping_failed(void *context, const struct tenon_error *error)
 {
-	request_stop(context, MACHINE_FAILED, 0, error->message);
+	machine_request_stop(context, MACHINE_FAILED, 0, error->message);
 }
 
 /*
@@ -314,8 +316,7 @@ static int build(struct machine *machine, struct tenon_error *err)
 		code = plug_devices(machine, err);
 	if (code == 0)
 		code = tenon_space_create(&space_options, &machine->space, err);
-	machine->dma = (struct dma_memory){
-		.memory = &machine->memory, .space = machine->space, .failed = mapping_failed, .context = machine};
+	machine->dma.space = machine->space;
 	if (code == 0)
 		code = open_and_load(machine, &entry, err);
 	if (code == 0)
@@ -340,10 +341,15 @@ int machine_create(const struct run_options *options, struct machine **out, stru
 	machine->serial_irq = machine->wake_fd = -1;
 	machine->memory.fd = -1;
 	machine->power = (struct power){.request = power_requested, .context = machine};
+	machine->dma = (struct dma_memory){.memory = &machine->memory, .failed = mapping_failed, .context = machine};
+	dma_memory_init(&machine->dma);
+	pthread_mutex_init(&machine->topology, NULL);
 	bus_init(&machine->ports, "port");
 	bus_init(&machine->mmio, "address");
 
-	int code = build(machine, err);
+	int code = slots_init(&machine->slots, err);
+	if (code == 0)
+		code = build(machine, err);
 	if (code < 0) {
 		machine_destroy(machine);
 		return code;
@@ -362,8 +368,7 @@ void machine_destroy(struct machine *machine)
 		tenon_vcpu_destroy(machine->vcpus[i].vcpu);
 		tenon_vcpu_state_free(machine->vcpus[i].power_on);
 	}
-	for (unsigned i = 0; i < OPTIONS_DEVICES_MAX; i++)
-		assigned_close(&machine->devices[i]);
+	slots_finish(&machine->slots);
 	tenon_space_destroy(machine->space);
 	serial_destroy(machine->serial);
 	chardev_close(machine->chardev);
@@ -377,6 +382,7 @@ void machine_destroy(struct machine *machine)
 		close(machine->wake_fd);
 	bus_finish(&machine->ports);
 	bus_finish(&machine->mmio);
+	pci_host_finish(&machine->pci);
 	free(machine);
 }
 
@@ -395,6 +401,28 @@ void machine_pause(struct machine *machine)
 		tenon_vcpu_pause(machine->vcpus[i].vcpu, false);
 	for (unsigned i = 0; i < machine->options->cpus; i++)
 		tenon_vcpu_pause(machine->vcpus[i].vcpu, true);
+}
+
+void machine_lock_topology(struct machine *machine)
+{
+	pthread_mutex_lock(&machine->topology);
+}
+
+bool machine_try_topology(struct machine *machine)
+{
+	/* Wanted first: whoever unlocks it from now on tells. */
+	atomic_store(&machine->topology_wanted, true);
+	if (pthread_mutex_trylock(&machine->topology) != 0)
+		return false;
+	atomic_store(&machine->topology_wanted, false);
+	return true;
+}
+
+void machine_unlock_topology(struct machine *machine)
+{
+	pthread_mutex_unlock(&machine->topology);
+	if (atomic_load(&machine->topology_wanted))
+		eventfd_write(machine->wake_fd, 1);
 }
 
 static void reset_devices(struct machine *machine)

@@ -2,7 +2,8 @@
 /*
  * The machine: a VM with its memory, CPUs, buses and devices, put together from the parts of this folder.
  *
- * Call order: create; run; destroy. All from one thread; vCPU threads call into the buses meanwhile.
+ * Call order: create; run; destroy. All from one thread; vCPU threads call into the buses meanwhile, and the thread of hotplug.c
+ * opens and closes devices.
  */
 #ifndef MACHINE_H
 #define MACHINE_H
@@ -14,7 +15,6 @@
 #include <tenon-kvm/vm.h>
 #include <tenon/tenon.h>
 
-#include "assigned.h"
 #include "bus.h"
 #include "cpu/cpu.h"
 #include "devices/chardev.h"
@@ -26,6 +26,7 @@
 #include "options.h"
 #include "pci/host.h"
 #include "pci/placement.h"
+#include "slots.h"
 
 /* Why the machine stopped running. The first request wins; those that other vCPUs make meanwhile are dropped. */
 enum machine_stop {
@@ -34,6 +35,7 @@ enum machine_stop {
 	MACHINE_RESET,
 	MACHINE_EXIT, /* the exit device was written */
 	MACHINE_TRIPLE_FAULT,
+	MACHINE_QUIT, /* the control socket asked for it */
 	MACHINE_FAILED,
 };
 
@@ -53,8 +55,13 @@ struct machine {
 	struct pci_host pci;
 	struct tenon_space *space;
 	struct dma_memory dma;
-	struct assigned devices[OPTIONS_DEVICES_MAX];
-	struct placement_device placed[OPTIONS_DEVICES_MAX];
+	struct slots slots;
+	/*
+	 * The topology: held by whoever opens, closes or resets devices, for as long as that takes. The main loop never waits for it
+	 * (machine_try_topology).
+	 */
+	pthread_mutex_t topology;
+	atomic_bool topology_wanted;
 	struct placement placement;
 	struct chardev *chardev;
 	struct serial *serial;
@@ -79,7 +86,22 @@ int machine_start(struct machine *machine, struct tenon_error *err);
 /** Pauses every vCPU and waits until all have left the guest. */
 void machine_pause(struct machine *machine);
 
-/** Resets every device, the interrupt controllers and CPUs, and loads the kernel again. The vCPUs are paused; they run after it. */
+/** Asks for the machine to stop running, for a reason that the main loop acts on. From any thread; the first wins. */
+void machine_request_stop(struct machine *machine, enum machine_stop stop, unsigned status, const char *message);
+
+/** Takes the topology for as long as devices come, go or are reset. Not on the main loop. */
+void machine_lock_topology(struct machine *machine);
+/** @return false: somebody has it; the main loop is woken (wake_fd) once it may try again */
+bool machine_try_topology(struct machine *machine);
+void machine_unlock_topology(struct machine *machine);
+
+/** What an assigned device needs of the machine. */
+struct assigned_machine machine_for_devices(struct machine *machine);
+
+/**
+ * Resets every device, the interrupt controllers and CPUs, and loads the kernel again. The vCPUs are paused; they run after it. The
+ * caller has the topology.
+ */
 int machine_reset(struct machine *machine, struct tenon_error *err);
 
 /** VM exits of all vCPUs together. */

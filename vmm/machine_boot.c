@@ -17,16 +17,23 @@ static uint64_t end_of_ram(const struct memory *memory)
 
 int machine_place_devices(struct machine *machine, struct tenon_error *err)
 {
-	unsigned count = machine->options->device_count;
-	for (unsigned i = 0; i < count; i++) {
-		const struct tenon_device_info *info = tenon_device_info(machine->devices[i].device);
-		machine->placed[i] = (struct placement_device){.name = info->address,
-							       .bars = info->bars,
-							       .rom_bytes = info->rom_bytes,
-							       .port = machine->devices[i].port};
+	struct placement_device placed[SLOTS_MAX];
+	struct slots *slots = &machine->slots;
+	for (unsigned i = 0; i < slots->count; i++) {
+		const struct slot *slot = &slots->slot[i];
+		const struct tenon_device_info *info =
+			slot->assigned ? tenon_device_info(slot->assigned->device) : NULL;
+		placed[i] = (struct placement_device){.name = info ? info->address : "--hotplug-ports",
+						      .bars = info ? info->bars : NULL,
+						      .rom_bytes = info ? info->rom_bytes : 0,
+						      .port = slot->port,
+						      .reserve = !info};
 	}
-	return placement_compute(machine->placed, count, end_of_ram(&machine->memory),
-				 cpu_model_physical_bits(machine->cpu_model), &machine->placement, err);
+	int code = placement_compute(placed, slots->count, end_of_ram(&machine->memory),
+				     cpu_model_physical_bits(machine->cpu_model), &machine->placement, err);
+	for (unsigned i = 0; i < slots->count; i++)
+		slots->slot[i].placed = placed[i];
+	return code;
 }
 
 static struct acpi_window acpi_window(const struct placement_window *window)
@@ -44,9 +51,9 @@ static int write_acpi(struct machine *machine, struct tenon_error *err)
 		.pci64 = acpi_window(&machine->placement.memory64),
 		.exit_device = machine->options->exit_device,
 	};
-	for (unsigned i = 0; i < machine->options->device_count; i++) {
-		if (machine->devices[i].port)
-			description.root_port_devices[description.root_port_count++] = machine->devices[i].slot;
+	for (unsigned i = 0; i < machine->slots.count; i++) {
+		if (machine->slots.slot[i].port)
+			description.root_port_devices[description.root_port_count++] = machine->slots.slot[i].number;
 	}
 	uint8_t *image = memory_at(&machine->memory, LAYOUT_ACPI, LAYOUT_ACPI_BYTES);
 	int bytes = acpi_build(&description, image, LAYOUT_ACPI_BYTES, err);
@@ -55,10 +62,12 @@ static int write_acpi(struct machine *machine, struct tenon_error *err)
 
 int machine_configure(struct machine *machine, struct tenon_error *err)
 {
-	for (unsigned i = 0; i < machine->options->device_count; i++) {
-		assigned_set_bars(&machine->devices[i], machine->placed[i].address);
-		if (machine->devices[i].port)
-			pci_root_port_reset(machine->devices[i].port, &machine->placed[i].port_windows);
+	for (unsigned i = 0; i < machine->slots.count; i++) {
+		struct slot *slot = &machine->slots.slot[i];
+		if (slot->assigned)
+			assigned_set_bars(slot->assigned, slot->placed.address);
+		if (slot->port)
+			pci_root_port_reset(slot->port, &slot->placed.port_windows);
 	}
 	return write_acpi(machine, err);
 }

@@ -9,6 +9,8 @@
 #include <tenon/tenon.h>
 
 #include "admin.h"
+#include "control/control.h"
+#include "ctl.h"
 #include "log.h"
 #include "loop.h"
 #include "machine.h"
@@ -29,6 +31,7 @@ static const char usage[] =
 	"  doctor       check the host: IOMMU, memory limits, permissions, kernel\n"
 	"  vf           create, list and destroy virtual functions (SR-IOV)\n"
 	"  reset        reset a device, or say what that would do\n"
+	"  ctl          ask a running VM, add and remove devices; tenon ctl --help lists what\n"
 	"\n"
 	"  --help       print this\n"
 	"  --version    print the version\n"
@@ -65,14 +68,31 @@ static int print_plan(const struct machine *machine, struct tenon_error *err)
 	return code < 0 ? code : finish_output(err);
 }
 
-/* For what only prints: --help, --version. */
-static int printed(void)
+/* For what prints: --help, --version, ctl. */
+static int printed(int status)
 {
 	struct tenon_error error;
 	if (finish_output(&error) == 0)
-		return 0;
+		return status;
 	log_error(&error);
 	return RUN_SETUP_FAILED;
+}
+
+/* The machine with what serves it while it runs. */
+static int serve(struct machine *machine, int *status, struct tenon_error *err)
+{
+	const char *path = machine->options->control;
+	struct hotplug *hotplug = NULL;
+	struct control *control = NULL;
+	int code = hotplug_create(machine, &hotplug, err);
+	if (code == 0 && path)
+		code = control_create(path, machine, hotplug, &control, err);
+	if (code == 0)
+		*status = loop_run(machine, hotplug);
+	hotplug_stop(hotplug);
+	control_destroy(control);
+	hotplug_destroy(hotplug);
+	return code;
 }
 
 static int run(int argc, char **argv)
@@ -87,7 +107,7 @@ static int run(int argc, char **argv)
 	}
 	if (options.help) {
 		options_finish(&options);
-		return printed();
+		return printed(0);
 	}
 	log_set_quiet(options.quiet);
 	loop_block_signals();
@@ -98,7 +118,7 @@ static int run(int argc, char **argv)
 		code = print_plan(machine, &error);
 		status = code == 0 ? RUN_POWER_OFF : RUN_SETUP_FAILED;
 	} else if (code == 0) {
-		status = loop_run(machine);
+		code = serve(machine, &status, &error);
 	}
 	if (code < 0)
 		log_error(&error);
@@ -116,13 +136,18 @@ int main(int argc, char **argv)
 		argv[1] = name;
 		return run(argc - 1, argv + 1);
 	}
+	if (strcmp(command, "ctl") == 0) {
+		char name[] = "tenon ctl";
+		argv[1] = name;
+		return printed(ctl_main(argc - 1, argv + 1));
+	}
 	if (strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0 || strcmp(command, "help") == 0) {
 		fputs(usage, stdout);
-		return printed();
+		return printed(0);
 	}
 	if (strcmp(command, "--version") == 0) {
 		printf("tenon %s\n", tenon_version());
-		return printed();
+		return printed(0);
 	}
 	struct tenon_error error;
 	if (admin_has(command)) {

@@ -306,7 +306,8 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 		options->control = text;
 		break;
 	case KEY_HOTPLUG_PORTS:
-		code = parse_number("--hotplug-ports", text, 0, 8, &options->hotplug_ports, parser->err);
+		code = parse_number("--hotplug-ports", text, 0, OPTIONS_HOTPLUG_PORTS_MAX, &options->hotplug_ports,
+				    parser->err);
 		break;
 	case KEY_EXIT_DEVICE:
 		options->exit_device = true;

@@ -10,7 +10,8 @@
 
 #include "memory.h"
 
-#define OPTIONS_DEVICES_MAX 30 /* the root bus has 31 slots beside the host bridge */
+#define OPTIONS_DEVICES_MAX       30 /* the root bus has 31 slots beside the host bridge */
+#define OPTIONS_HOTPLUG_PORTS_MAX 8
 
 /* What the VM does when the host reports an uncorrectable error of a device. */
 enum on_error { ON_ERROR_STOP, ON_ERROR_RESET, ON_ERROR_IGNORE };

@@ -110,9 +110,9 @@ static json_object *expansion_rom(const struct tenon_device_info *info, uint64_t
 	return one;
 }
 
-static json_object *device(const struct assigned *assigned, const struct placement_device *placed)
+static json_object *device(const struct slot *slot)
 {
-	const struct tenon_device_info *info = tenon_device_info(assigned->device);
+	const struct tenon_device_info *info = tenon_device_info(slot->assigned->device);
 	char text[64];
 	json_object *one = json_object_new_object();
 	json_object_object_add(one, "address", json_object_new_string(info->address));
@@ -127,9 +127,9 @@ static json_object *device(const struct assigned *assigned, const struct placeme
 		json_object_new_string(info->interface == TENON_INTERFACE_CONTAINER ? "container" : "iommufd"));
 	json_object_object_add(one, "coherent", json_object_new_boolean(info->coherent));
 	json_object_object_add(one, "peer_to_peer", json_object_new_boolean(info->peer_to_peer));
-	snprintf(text, sizeof(text), assigned->port ? "root port 00:%02x.0" : "00:%02x.0", assigned->slot);
+	snprintf(text, sizeof(text), slot->port ? "root port 00:%02x.0" : "00:%02x.0", slot->number);
 	json_object_object_add(one, "slot", json_object_new_string(text));
-	json_object_object_add(one, "reset", reset(assigned->device));
+	json_object_object_add(one, "reset", reset(slot->assigned->device));
 	json_object *interrupts = json_object_new_object();
 	json_object_object_add(interrupts, "msix", json_object_new_int((int)info->msix_vectors));
 	json_object_object_add(interrupts, "msi", json_object_new_int((int)info->msi_vectors));
@@ -137,9 +137,9 @@ static json_object *device(const struct assigned *assigned, const struct placeme
 	json_object_object_add(interrupts, "intx", info->intx_pin ? json_object_new_string(text) : NULL);
 	json_object_object_add(one, "interrupts", interrupts);
 	json_object_object_add(one, "sriov_hidden", json_object_new_boolean(info->sriov_hidden));
-	json_object_object_add(one, "bars", bars(info, placed->address));
+	json_object_object_add(one, "bars", bars(info, slot->placed.address));
 	json_object_object_add(one, "expansion_rom",
-			       info->rom_bytes ? expansion_rom(info, placed->address[TENON_DEVICE_ROM]) : NULL);
+			       info->rom_bytes ? expansion_rom(info, slot->placed.address[TENON_DEVICE_ROM]) : NULL);
 	return one;
 }
 
@@ -156,7 +156,7 @@ static json_object *describe(const struct machine *machine)
 	json_object_object_add(plan, "memory_map", memory_map(machine));
 	json_object *devices = json_object_new_array();
 	for (unsigned i = 0; i < options->device_count; i++)
-		json_object_array_add(devices, device(&machine->devices[i], &machine->placed[i]));
+		json_object_array_add(devices, device(&machine->slots.slot[i]));
 	json_object_object_add(plan, "devices", devices);
 	return plan;
 }

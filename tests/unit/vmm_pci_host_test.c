@@ -41,17 +41,17 @@ static struct endpoint make_endpoint(uint32_t id)
 	return (struct endpoint){.function = {.config_read = endpoint_read, .config_write = endpoint_write}, .id = id};
 }
 
+static struct bus memory;
+static struct pci_host host;
+
 static void plug(struct pci_bus *bus, unsigned device, unsigned function, struct endpoint *endpoint)
 {
 	struct tenon_error err = {0};
 	endpoint->function.context = endpoint;
-	cr_assert_eq(pci_bus_add(bus, device, function, &endpoint->function, &err), 0, "%s", err.message);
+	cr_assert_eq(pci_bus_add(&host, bus, device, function, &endpoint->function, &err), 0, "%s", err.message);
 }
 
 #define BUSES 4u
-
-static struct bus memory;
-static struct pci_host host;
 
 static void setup(void)
 {
@@ -183,7 +183,7 @@ Test(pci_host, slots_are_given_once_and_the_lowest_free_one_is_found)
 	plug(&host.root, 1, 0, &endpoint);
 	plug(&host.root, 2, 7, &endpoint);
 	cr_expect_eq(pci_bus_free_device(&host.root), 3, "a device with any function is taken");
-	cr_expect_eq(pci_bus_add(&host.root, 1, 0, &other.function, &err), -EBUSY);
+	cr_expect_eq(pci_bus_add(&host, &host.root, 1, 0, &other.function, &err), -EBUSY);
 	cr_expect(strstr(err.message, "slot 01.0") && strstr(err.message, "; "), "%s", err.message);
 	cr_expect_eq(get(ecam(0, 1, 0, 0), 4), 1, "the first stays");
 	for (unsigned device = 3; device < PCI_DEVICES; device++)
@@ -196,7 +196,7 @@ Test(pci_host, ecam_ends_after_the_last_bus)
 	cr_expect_neq(get(ecam(0, 0, 0, 0), 4), 0xffffffff);
 	cr_expect_eq(get(ecam(BUSES, 0, 0, 0), 4), 0xffffffff);
 	struct endpoint behind = make_endpoint(1);
-	const struct bus_range range = {ecam(BUSES, 0, 0, 0), 0x1000, {NULL, NULL, &behind}};
+	const struct bus_range range = {ecam(BUSES, 0, 0, 0), 0x1000, {.context = &behind}};
 	cr_expect_eq(bus_add(&memory, &range, NULL), 0, "the address after it is free");
 }
 
@@ -206,6 +206,7 @@ static struct pci_root_port *ports[3];
 static struct endpoint behind[3];
 
 static const struct pci_root_port_windows no_windows;
+static const struct pci_root_port_ops no_ops;
 
 /* Ports at 00:01.0 to 00:03.0, whose endpoints answer 0x101 to 0x103. */
 static void setup_ports(void)
@@ -213,7 +214,7 @@ static void setup_ports(void)
 	struct tenon_error err = {0};
 	setup();
 	for (unsigned i = 0; i < 3; i++) {
-		cr_assert_eq(pci_root_port_create(i + 1, &ports[i], &err), 0, "%s", err.message);
+		cr_assert_eq(pci_root_port_create(i + 1, &no_ops, &ports[i], &err), 0, "%s", err.message);
 		cr_assert_eq(pci_root_port_plug(&host, i + 1, ports[i], &err), 0, "%s", err.message);
 		behind[i] = make_endpoint(0x101 + i);
 		plug(pci_root_port_bus(ports[i]), 0, 0, &behind[i]);

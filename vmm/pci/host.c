@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <linux/pci_regs.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "../layout.h"
@@ -45,35 +46,46 @@ static const struct pci_bus *find_bus(const struct pci_host *host, unsigned numb
 	return NULL;
 }
 
-static const struct pci_function *find_function(const struct pci_host *host, uint64_t offset)
+/* Copied and entered under the lock: it may be removed right after. */
+static bool find_function(struct pci_host *host, uint64_t offset, struct pci_function *out)
 {
+	pthread_rwlock_rdlock(&host->lock);
 	const struct pci_bus *bus = find_bus(host, (unsigned)(offset >> 20) & 0xff);
-	return bus ? bus->functions[offset >> 15 & 0x1f][offset >> 12 & 0x7] : NULL;
+	const struct pci_function *function = bus ? bus->functions[offset >> 15 & 0x1f][offset >> 12 & 0x7] : NULL;
+	if (function) {
+		*out = *function;
+		in_use_enter(out->in_use);
+	}
+	pthread_rwlock_unlock(&host->lock);
+	return function;
 }
 
 static void ecam_read(void *context, uint64_t offset, void *data, unsigned size_bytes)
 {
-	const struct pci_function *function = find_function(context, offset);
+	struct pci_function function;
 	memset(data, 0xff, size_bytes);
-	if (!function || size_bytes > 4 || offset % size_bytes)
+	if (size_bytes > 4 || offset % size_bytes || !find_function(context, offset, &function))
 		return;
-	uint32_t value = function->config_read(function->context, offset & 0xfff, size_bytes);
+	uint32_t value = function.config_read(function.context, offset & 0xfff, size_bytes);
 	memcpy(data, &value, size_bytes);
+	in_use_leave(function.in_use);
 }
 
 static void ecam_write(void *context, uint64_t offset, const void *data, unsigned size_bytes)
 {
-	const struct pci_function *function = find_function(context, offset);
+	struct pci_function function;
 	uint32_t value = 0;
-	if (!function || size_bytes > 4 || offset % size_bytes)
+	if (size_bytes > 4 || offset % size_bytes || !find_function(context, offset, &function))
 		return;
 	memcpy(&value, data, size_bytes);
-	function->config_write(function->context, offset & 0xfff, size_bytes, value);
+	function.config_write(function.context, offset & 0xfff, size_bytes, value);
+	in_use_leave(function.in_use);
 }
 
 int pci_host_init(struct pci_host *host, unsigned bus_count, struct bus *memory, struct tenon_error *err)
 {
 	memset(host, 0, sizeof(*host));
+	pthread_rwlock_init(&host->lock, NULL);
 	host->bus_count = bus_count;
 	host->bridge = (struct pci_function){.config_read = bridge_read, .config_write = bridge_write, .context = host};
 	host->root.functions[0][0] = &host->bridge;
@@ -85,15 +97,30 @@ int pci_host_init(struct pci_host *host, unsigned bus_count, struct bus *memory,
 	return bus_add(memory, &ecam, err);
 }
 
-int pci_bus_add(struct pci_bus *bus, unsigned device, unsigned function, const struct pci_function *what,
-		struct tenon_error *err)
+void pci_host_finish(struct pci_host *host)
 {
-	if (bus->functions[device][function])
-		return tenon_fail(err, -EBUSY,
-				  "guest slot %02x.%x: already taken; give another slot= to one of the devices", device,
-				  function);
-	bus->functions[device][function] = what;
-	return 0;
+	pthread_rwlock_destroy(&host->lock);
+}
+
+int pci_bus_add(struct pci_host *host, struct pci_bus *bus, unsigned device, unsigned function,
+		const struct pci_function *what, struct tenon_error *err)
+{
+	pthread_rwlock_wrlock(&host->lock);
+	const struct pci_function *taken = bus->functions[device][function];
+	if (!taken)
+		bus->functions[device][function] = what;
+	pthread_rwlock_unlock(&host->lock);
+	if (!taken)
+		return 0;
+	return tenon_fail(err, -EBUSY, "guest slot %02x.%x: already taken; give another slot= to one of the devices",
+			  device, function);
+}
+
+void pci_bus_remove(struct pci_host *host, struct pci_bus *bus, unsigned device, unsigned function)
+{
+	pthread_rwlock_wrlock(&host->lock);
+	bus->functions[device][function] = NULL;
+	pthread_rwlock_unlock(&host->lock);
 }
 
 int pci_bus_free_device(const struct pci_bus *bus)

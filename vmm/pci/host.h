@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The PCIe host bridge: ECAM in front of the functions on its buses. There is no port 0xcf8 mechanism.
- * Threads: config accesses come from any vCPU; the topology is changed only while none runs.
+ * Threads: config accesses come from any vCPU. Ports are plugged before the first one runs; functions come and go at any time.
  */
 #ifndef PCI_HOST_H
 #define PCI_HOST_H
 
+#include <pthread.h>
 #include <stdint.h>
 
 #include <tenon/error.h>
@@ -20,6 +21,7 @@ struct pci_function {
 	uint32_t (*config_read)(void *context, unsigned offset, unsigned size_bytes);
 	void (*config_write)(void *context, unsigned offset, unsigned size_bytes, uint32_t value);
 	void *context;
+	struct in_use *in_use; /* as in struct bus_handler */
 };
 
 /* One bus: bus 0, or the bus behind a root port, whose number the guest chooses. */
@@ -32,6 +34,7 @@ struct pci_root_port;
 #define PCI_ROOT_PORTS_MAX 16
 
 struct pci_host {
+	pthread_rwlock_t lock; /* of `functions`, here and behind the ports; the innermost lock */
 	struct pci_bus root;
 	struct pci_root_port *ports[PCI_ROOT_PORTS_MAX];
 	unsigned port_count;
@@ -41,10 +44,14 @@ struct pci_host {
 
 /** Puts the host bridge's own function at 00:00.0 and ECAM for `bus_count` buses on the memory bus. */
 int pci_host_init(struct pci_host *host, unsigned bus_count, struct bus *memory, struct tenon_error *err);
+void pci_host_finish(struct pci_host *host);
 
 /** @return 0; -EBUSY when the slot has a function already */
-int pci_bus_add(struct pci_bus *bus, unsigned device, unsigned function, const struct pci_function *what,
-		struct tenon_error *err);
+int pci_bus_add(struct pci_host *host, struct pci_bus *bus, unsigned device, unsigned function,
+		const struct pci_function *what, struct tenon_error *err);
+
+/** Empties the slot: no access begins any more. One that has begun is waited for by in_use_wait. */
+void pci_bus_remove(struct pci_host *host, struct pci_bus *bus, unsigned device, unsigned function);
 
 /** The lowest device number with nothing in it, or -1. */
 int pci_bus_free_device(const struct pci_bus *bus);

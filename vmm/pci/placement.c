@@ -70,7 +70,9 @@ static uint64_t lay_out(struct block *blocks, unsigned count, enum space space, 
 
 static struct tenon_bar_info info_of(const struct placement_device *device, unsigned bar)
 {
-	return bar == TENON_DEVICE_ROM ? (struct tenon_bar_info){.size_bytes = device->rom_bytes} : device->bars[bar];
+	if (bar == TENON_DEVICE_ROM)
+		return (struct tenon_bar_info){.size_bytes = device->rom_bytes};
+	return device->bars ? device->bars[bar] : (struct tenon_bar_info){0};
 }
 
 static unsigned collect_bars(const struct placement_device *device, unsigned index, struct block *blocks)
@@ -94,25 +96,35 @@ static unsigned collect_bars(const struct placement_device *device, unsigned ind
 	return count;
 }
 
-/* The windows of a root port as blocks: sized by packing the device's BARs from address 0. */
-static unsigned collect_port(const struct placement_device *device, unsigned index, struct block *blocks)
+/* Bytes and alignment that a device's BARs of one space take together, in a bridge's window. */
+static struct block pack(struct block *bars, unsigned count, enum space space)
+{
+	uint64_t unit = space == SPACE_IO ? IO_BRIDGE_BYTES : MIB, alignment = unit;
+	for (unsigned i = 0; i < count; i++) {
+		if (bars[i].space == space && bars[i].alignment > alignment)
+			alignment = bars[i].alignment;
+	}
+	return (struct block){.size_bytes = align_up(lay_out(bars, count, space, 0), unit),
+			      .alignment = alignment,
+			      .space = space,
+			      .bar = -1};
+}
+
+/* The windows of a root port as blocks: sized by packing the device's BARs from address 0, or reserved. */
+static unsigned collect_port(const struct placement_device *device, unsigned index, const uint64_t reserved[SPACES],
+			     struct block *blocks)
 {
 	struct block bars[PLACES];
 	unsigned bar_count = collect_bars(device, index, bars), count = 0;
 	for (enum space space = SPACE_IO; space < SPACES; space++) {
-		uint64_t unit = space == SPACE_IO ? IO_BRIDGE_BYTES : MIB;
-		uint64_t alignment = unit;
-		for (unsigned i = 0; i < bar_count; i++) {
-			if (bars[i].space == space && bars[i].alignment > alignment)
-				alignment = bars[i].alignment;
+		struct block window = pack(bars, bar_count, space);
+		window.device = index;
+		if (device->reserve) {
+			/* As aligned as it is large, so that one BAR can fill it. */
+			window.size_bytes = window.alignment = reserved[space];
 		}
-		uint64_t bytes = align_up(lay_out(bars, bar_count, space, 0), unit);
-		if (bytes)
-			blocks[count++] = (struct block){.size_bytes = bytes,
-							 .alignment = alignment,
-							 .space = space,
-							 .device = index,
-							 .bar = -1};
+		if (window.size_bytes)
+			blocks[count++] = window;
 	}
 	return count;
 }
@@ -168,6 +180,17 @@ static int check_sizes(const struct placement_device *device, const uint64_t *fi
 	return 0;
 }
 
+/* How much 64-bit space each reserving port gets. */
+static uint64_t reserved_prefetch(const struct placement_device *devices, unsigned count, uint64_t room)
+{
+	uint64_t bytes = PLACEMENT_RESERVED_PREFETCH_BYTES, ports = 0;
+	for (unsigned i = 0; i < count; i++)
+		ports += devices[i].reserve;
+	while (ports && bytes > MIB && ports * bytes > room / 2)
+		bytes /= 2;
+	return bytes;
+}
+
 int placement_compute(struct placement_device *devices, unsigned count, uint64_t first64, unsigned physical_bits,
 		      struct placement *out, struct tenon_error *err)
 {
@@ -179,13 +202,17 @@ int placement_compute(struct placement_device *devices, unsigned count, uint64_t
 	const uint64_t first[SPACES] = {LAYOUT_PCI_IO, LAYOUT_PCI32, align_up(first64, GIB)};
 	const uint64_t limit[SPACES] = {LAYOUT_PCI_IO + LAYOUT_PCI_IO_BYTES,
 					LAYOUT_PCI32 + (uint64_t)LAYOUT_PCI32_BYTES, 1ull << physical_bits};
+	const uint64_t reserved[SPACES] = {
+		PLACEMENT_RESERVED_IO_BYTES, PLACEMENT_RESERVED_MEMORY_BYTES,
+		reserved_prefetch(devices, count,
+				  limit[SPACE_64] > first[SPACE_64] ? limit[SPACE_64] - first[SPACE_64] : 0)};
 	for (unsigned i = 0; i < count; i++) {
 		int code = check_sizes(&devices[i], first, limit, err);
 		if (code < 0)
 			return code;
 	}
 	for (unsigned i = 0; i < count; i++)
-		block_count += devices[i].port ? collect_port(&devices[i], i, blocks + block_count)
+		block_count += devices[i].port ? collect_port(&devices[i], i, reserved, blocks + block_count)
 					       : collect_bars(&devices[i], i, blocks + block_count);
 	qsort(blocks, block_count, sizeof(*blocks), by_alignment);
 
@@ -208,5 +235,30 @@ int placement_compute(struct placement_device *devices, unsigned count, uint64_t
 	}
 	*out = (struct placement){
 		.io = windows[SPACE_IO], .memory32 = windows[SPACE_32], .memory64 = windows[SPACE_64]};
+	return 0;
+}
+
+int placement_inside(struct placement_device *device, struct tenon_error *err)
+{
+	static const char *const names[SPACES] = {"I/O", "32-bit memory", "prefetchable memory"};
+	const struct pci_root_port_windows *windows = &device->port_windows;
+	const struct placement_window given[SPACES] = {{windows->io_first, windows->io_bytes},
+						       {windows->memory_first, windows->memory_bytes},
+						       {windows->prefetch_first, windows->prefetch_bytes}};
+	struct block bars[PLACES];
+	unsigned count = collect_bars(device, 0, bars);
+	for (unsigned i = 0; i < count; i++) {
+		const struct placement_window *window = &given[bars[i].space];
+		/* A huge BAR is refused here, before sizes are added up. */
+		if (bars[i].size_bytes > window->size_bytes ||
+		    lay_out(bars, i + 1, bars[i].space, window->first) > window->first + window->size_bytes)
+			return tenon_fail(err, -ENOSPC,
+					  "%s: BAR %d of %llu KiB does not fit into the %s window of its root port, "
+					  "which has %llu KiB; assign it when the VM starts",
+					  device->name, bars[i].bar,
+					  (unsigned long long)(bars[i].size_bytes + 1023) >> 10, names[bars[i].space],
+					  (unsigned long long)window->size_bytes >> 10);
+		device->address[bars[i].bar] = bars[i].address;
+	}
 	return 0;
 }

@@ -6,6 +6,7 @@
 #ifndef PCI_PLACEMENT_H
 #define PCI_PLACEMENT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <tenon/device.h>
@@ -20,12 +21,22 @@ struct placement_window {
 	uint64_t size_bytes; /* 0: nothing in it */
 };
 
-/* One device: its BARs in, their addresses out. */
+/*
+ * What a root port for a device that comes later gets: I/O for any device; 32-bit memory for the largest register file and a ROM of
+ * 16 MiB, at all eight ports half of what there is; and for large prefetchable BARs 64 GiB, halved until all such ports take no
+ * more than half of the guest's address space above RAM.
+ */
+#define PLACEMENT_RESERVED_IO_BYTES       0x1000u
+#define PLACEMENT_RESERVED_MEMORY_BYTES   0x2000000u
+#define PLACEMENT_RESERVED_PREFETCH_BYTES (64ull << 30)
+
+/* One device, or an empty root port: BARs in, their addresses out. */
 struct placement_device {
 	const char *name;
-	const struct tenon_bar_info *bars;         /* TENON_DEVICE_BARS */
+	const struct tenon_bar_info *bars;         /* TENON_DEVICE_BARS; NULL: none */
 	uint64_t rom_bytes;                        /* of the expansion ROM; 0: none */
 	struct pci_root_port *port;                /* NULL: on the root bus */
+	bool reserve;                              /* the port gets windows as above */
 	uint64_t address[TENON_DEVICE_BARS + 1];   /* the last: TENON_DEVICE_ROM; 0: not placed */
 	struct pci_root_port_windows port_windows; /* of `port`, when there is one */
 };
@@ -43,5 +54,13 @@ struct placement {
  */
 int placement_compute(struct placement_device *devices, unsigned count, uint64_t first64, unsigned physical_bits,
 		      struct placement *out, struct tenon_error *err);
+
+/**
+ * Places a device's BARs inside the windows that its port has already.
+ *
+ * @param device  name, bars and port_windows in, address out
+ * @return 0; -ENOSPC naming the window that is too small
+ */
+int placement_inside(struct placement_device *device, struct tenon_error *err);
 
 #endif

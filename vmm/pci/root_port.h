@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A PCIe root port: a bridge (type 1 header) with a PCI Express capability and one bus behind it. Its windows are registers that
- * the guest may program; they gate nothing, because the machine decodes addresses by the functions' own BARs.
+ * A PCIe root port: a bridge (type 1 header) with a PCI Express capability, one bus behind it, and on that bus one slot that
+ * devices can be plugged into and taken out of while the guest runs. Its windows are registers that the guest may program;
+ * they gate nothing, because the machine decodes addresses by the functions' own BARs.
+ *
+ * Call order: create; plug; insert what the guest finds at power-on; reset; then anything.
+ * Threads: any. A port has a lock, under which it calls nothing but `msi` and `intx`.
  */
 #ifndef PCI_ROOT_PORT_H
 #define PCI_ROOT_PORT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "host.h"
@@ -17,17 +22,61 @@ struct pci_root_port_windows {
 	uint64_t prefetch_first, prefetch_bytes;
 };
 
-/** @param number  1.. : physical slot number, and the secondary bus at power-on */
-int pci_root_port_create(unsigned number, struct pci_root_port **out, struct tenon_error *err);
+/* What a port asks of the machine. Each may be NULL. */
+struct pci_root_port_ops {
+	/* Sends one message; drives the line of the port's INTA, which other ports may share. */
+	void (*msi)(void *context, uint64_t address, uint32_t data);
+	void (*intx)(void *context, unsigned device, bool asserted);
+	/* The guest changed the power or the indicators of the slot. Called on the vCPU's thread, without the port's lock. */
+	void (*slot_changed)(void *context);
+	void *context;
+};
+
+/* @param number  1.. : physical slot number, and the secondary bus at power-on */
+int pci_root_port_create(unsigned number, const struct pci_root_port_ops *ops, struct pci_root_port **out,
+			 struct tenon_error *err);
 void pci_root_port_destroy(struct pci_root_port *port);
 
-/** Puts the port on the host's root bus at `device`. */
+/** Puts the port on the host's root bus at `device`. Before any vCPU runs. */
 int pci_root_port_plug(struct pci_host *host, unsigned device, struct pci_root_port *port, struct tenon_error *err);
 
-/** Power-on state: bus numbers and windows as firmware leaves them. */
+/** Power-on state: bus numbers and windows as firmware leaves them; the slot as it is filled. The vCPUs must not run. */
 void pci_root_port_reset(struct pci_root_port *port, const struct pci_root_port_windows *windows);
 
+unsigned pci_root_port_number(const struct pci_root_port *port);
 unsigned pci_root_port_secondary(const struct pci_root_port *port);
+/** What the host looks functions up in, under its own lock; functions get there by pci_root_port_insert. */
 struct pci_bus *pci_root_port_bus(struct pci_root_port *port);
+
+/* ---- The slot (PCI Express Base 5.0, 6.7 and 7.5.3.9 - 7.5.3.11) ---- */
+
+/* What the guest makes of the slot. */
+struct pci_slot_state {
+	bool occupied;
+	bool powered;
+	bool blinking;  /* the power indicator blinks: the guest is about to switch the power on or off */
+	bool attention; /* the attention indicator is lit: the guest could not use what is in the slot */
+	/* Power and power indicator are both off: the guest has done all that it does when it switches a slot off. */
+	bool at_rest;
+};
+
+void pci_root_port_slot(struct pci_root_port *port, struct pci_slot_state *out);
+
+/**
+ * Puts a function into the empty slot: present, link up. The guest is told, and may then switch the slot's power on.
+ *
+ * @param function  borrowed until it leaves the slot: by pci_root_port_eject, or when the guest switches the slot's power off
+ * @return 0; -EBUSY when the slot is occupied
+ */
+int pci_root_port_insert(struct pci_root_port *port, const struct pci_function *function, struct tenon_error *err);
+
+/** Takes whatever is in the slot out without asking: surprise removal. The guest is told. */
+void pci_root_port_eject(struct pci_root_port *port);
+
+/** Presses the attention button: the guest is asked to switch the slot's power off. */
+void pci_root_port_press_button(struct pci_root_port *port);
+
+/** Takes a press back that the guest has not seen, or, while it still hesitates, presses again, which is how one cancels. */
+void pci_root_port_release_button(struct pci_root_port *port);
 
 #endif
