@@ -22,6 +22,11 @@
  */
 #define INSERT_SECONDS 10
 #define RETURN_SECONDS 120
+/*
+ * A press that the guest took without a sign of it is repeated after this time: pciehp drops one from before it was loaded, and a
+ * reset drops all. Two that it has not looked at count as one, and one that it has makes the power indicator blink.
+ */
+#define PRESS_SECONDS 3
 
 enum task_state {
 	TASK_NONE,
@@ -32,6 +37,7 @@ enum task_state {
 struct task {
 	enum task_state state;
 	uint64_t deadline_ns;
+	uint64_t press_ns;               /* TASK_REMOVE: when the button is looked after again */
 	bool force;                      /* TASK_REMOVE: at the deadline it is taken out */
 	struct hotplug_request *request; /* who is told; NULL: nobody */
 	bool error, requested;           /* events that wait; under the lock */
@@ -187,7 +193,8 @@ static void begin_insert(struct hotplug *hotplug, struct slot *slot, struct hotp
 	task->request = request;
 }
 
-static int open_and_place(struct hotplug *hotplug, struct assigned *assigned, struct slot **out, struct tenon_error *err)
+static int open_and_place(struct hotplug *hotplug, struct assigned *assigned, struct slot **out,
+			  struct tenon_error *err)
 {
 	struct machine *machine = hotplug->machine;
 	const struct assigned_machine parts = machine_for_devices(machine);
@@ -241,6 +248,8 @@ static void insert(struct hotplug *hotplug, struct slot *slot)
 	struct task *task = task_of(hotplug, slot);
 	struct tenon_error error;
 	char name[16];
+	/* For a guest that boots and finds it; one that is told of it chooses its own. */
+	assigned_set_bars(slot->assigned, slot->placed.address);
 	/* Nothing else puts functions there. */
 	if (pci_root_port_insert(slot->port, &slot->assigned->function, &error) < 0) {
 		log_error(&error);
@@ -260,6 +269,16 @@ static bool guest_uses(const struct slot *slot)
 	       (PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 }
 
+/* A press while the indicator blinks would cancel what the guest is about to do; one at a slot without power would switch it on. */
+static void look_after_button(struct task *task, const struct slot *slot, const struct pci_slot_state *state)
+{
+	if (log_now_ns() < task->press_ns)
+		return;
+	if (state->powered && !state->pressed && !state->blinking)
+		pci_root_port_press_button(slot->port);
+	task->press_ns = log_now_ns() + PRESS_SECONDS * SECOND_NS;
+}
+
 static void begin_remove(struct hotplug *hotplug, struct slot *slot, struct hotplug_request *request, unsigned seconds)
 {
 	struct task *task = task_of(hotplug, slot);
@@ -269,10 +288,11 @@ static void begin_remove(struct hotplug *hotplug, struct slot *slot, struct hotp
 	task->deadline_ns = log_now_ns() + seconds * SECOND_NS;
 	task->force = !request;
 	task->request = request;
+	task->press_ns = 0;
 	if (!state.powered && !guest_uses(slot))
 		take_out(hotplug, slot);
-	else if (!state.blinking) /* a press now would cancel what the guest is about to do */
-		pci_root_port_press_button(slot->port);
+	else
+		look_after_button(task, slot, &state);
 }
 
 static int check_remove(struct hotplug *hotplug, const struct slot *slot, const struct hotplug_request *request,
@@ -410,6 +430,8 @@ static void look_at(struct hotplug *hotplug, struct slot *slot, uint64_t now_ns)
 		close_device(hotplug, slot);
 	} else if (task->state == TASK_REMOVE && late) {
 		remove_timed_out(hotplug, slot);
+	} else if (task->state == TASK_REMOVE) {
+		look_after_button(task, slot, &state);
 	}
 }
 
@@ -433,6 +455,8 @@ static uint64_t next_deadline(const struct hotplug *hotplug)
 		const struct task *task = &hotplug->tasks[i];
 		if (task->state != TASK_NONE && task->deadline_ns < next)
 			next = task->deadline_ns;
+		if (task->state == TASK_REMOVE && task->press_ns < next)
+			next = task->press_ns;
 	}
 	return next;
 }
@@ -441,7 +465,8 @@ static uint64_t next_deadline(const struct hotplug *hotplug)
 static bool wait_for_work(struct hotplug *hotplug, struct hotplug_request **request)
 {
 	uint64_t deadline = next_deadline(hotplug);
-	const struct timespec until = {.tv_sec = (time_t)(deadline / SECOND_NS), .tv_nsec = (long)(deadline % SECOND_NS)};
+	const struct timespec until = {.tv_sec = (time_t)(deadline / SECOND_NS),
+				       .tv_nsec = (long)(deadline % SECOND_NS)};
 	pthread_mutex_lock(&hotplug->lock);
 	while (!hotplug->stop && !hotplug->news && !hotplug->first && log_now_ns() < deadline) {
 		if (deadline == UINT64_MAX)
@@ -461,7 +486,7 @@ static bool wait_for_work(struct hotplug *hotplug, struct hotplug_request **requ
 static void answer_end(struct hotplug_request *request)
 {
 	struct tenon_error error;
-	tenon_fail(&error, -ECANCELED, "the VM ended before this was done");
+	tenon_fail(&error, -ECANCELED, "the VM ended before this was done; run it again");
 	answer(request, NULL, NULL, &error);
 }
 
@@ -515,7 +540,8 @@ int hotplug_create(struct machine *machine, struct hotplug **out, struct tenon_e
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (code) {
 		free(hotplug);
-		return tenon_fail(err, -code, "hot-plug: cannot start its thread: %s; raise the limit of processes (ulimit -u)",
+		return tenon_fail(err, -code,
+				  "hot-plug: cannot start its thread: %s; raise the limit of processes (ulimit -u)",
 				  strerror(code));
 	}
 	machine->slots.context = hotplug;

@@ -39,7 +39,8 @@ int slots_init(struct slots *slots, struct tenon_error *err)
 	pthread_mutex_init(&slots->lock, NULL);
 	slots->events = epoll_create1(EPOLL_CLOEXEC);
 	if (slots->events < 0)
-		return tenon_fail(err, -errno, "devices: cannot watch them: %s; raise the limit of open files (ulimit -n)",
+		return tenon_fail(err, -errno,
+				  "devices: cannot watch them: %s; raise the limit of open files (ulimit -n)",
 				  strerror(errno));
 	return 0;
 }

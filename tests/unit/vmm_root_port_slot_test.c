@@ -70,9 +70,16 @@ static void card_write(void *context, unsigned offset, unsigned size_bytes, uint
 }
 
 static struct in_use card_in_use;
-static const struct pci_function card = {
-	.config_read = card_read, .config_write = card_write, .in_use = &card_in_use};
+static const struct pci_function card = {.config_read = card_read, .config_write = card_write, .in_use = &card_in_use};
 static const struct pci_root_port_windows no_windows;
+
+/* The first doubleword of the card's config space, at the number that the bus has at power-on. */
+static uint32_t card_id(void)
+{
+	uint32_t value = 0;
+	bus_read(&memory, LAYOUT_ECAM + (NUMBER << 20), &value, 4);
+	return value;
+}
 
 static void setup(void)
 {
@@ -84,6 +91,7 @@ static void setup(void)
 	cr_assert_eq(pci_root_port_create(NUMBER, &ops, &port, &err), 0, "%s", err.message);
 	cr_assert_eq(pci_root_port_plug(&host, DEVICE, port, &err), 0, "%s", err.message);
 	pci_root_port_reset(port, &no_windows);
+	cr_assert_eq(card_id(), 0xffffffff, "the guest looks, and knows that the slot is empty");
 	record = (struct record){0};
 }
 
@@ -106,14 +114,6 @@ static void set(unsigned offset, unsigned size_bytes, uint32_t value)
 	bus_write(&memory, LAYOUT_ECAM + (DEVICE << 15) + offset, &value, size_bytes);
 }
 
-/* The first doubleword of the card's config space, at the number that the bus has at power-on. */
-static uint32_t card_id(void)
-{
-	uint32_t value = 0;
-	bus_read(&memory, LAYOUT_ECAM + (NUMBER << 20), &value, 4);
-	return value;
-}
-
 static unsigned msi_at(void)
 {
 	unsigned at = get(PCI_CAPABILITY_LIST, 1);
@@ -133,6 +133,7 @@ static void enable_msi(void)
 	set(PCI_COMMAND, 2, PCI_COMMAND_MASTER);
 }
 
+/* Into a slot that the guest knows to be empty, unless it is at power-on. */
 static void insert(void)
 {
 	struct tenon_error err = {0};
@@ -198,6 +199,20 @@ Test(root_port_slot, an_inserted_card_shows_presence_link_and_both_events)
 	cr_expect(get(LNKSTA, 2) & PCI_EXP_LNKSTA_DLLLA);
 	cr_expect_eq(card_id(), 0x12345678);
 	cr_expect_eq(get(SLTCTL, 2), POWER_OFF, "the guest switches it on");
+}
+
+Test(root_port_slot, a_card_that_comes_before_the_guest_looked_is_there_as_from_power_on)
+{
+	enable_msi();
+	set(SLTCTL, 2, PCIEHP | POWER_OFF);
+	pci_root_port_reset(port, &no_windows);
+	insert();
+	cr_expect_eq(get(SLTSTA, 2), PCI_EXP_SLTSTA_PDS, "no event");
+	cr_expect(get(LNKSTA, 2) & PCI_EXP_LNKSTA_DLLLA);
+	cr_expect_eq(get(SLTCTL, 2), POWER_ON);
+	pci_root_port_eject(port);
+	insert();
+	cr_expect(get(SLTSTA, 2) & PCI_EXP_SLTSTA_DLLSC, "after that, all is news");
 }
 
 Test(root_port_slot, a_second_card_is_refused_and_the_first_stays)

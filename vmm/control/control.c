@@ -28,9 +28,9 @@ struct client {
 	int fd; /* -1: free */
 	uint32_t events;
 	unsigned generation; /* tells clients of the same place apart */
-	bool busy;	     /* a request is with hotplug */
-	bool ended;	     /* it sends nothing more */
-	bool refused;	     /* it is closed once its answer is sent */
+	bool busy;           /* a request is with hotplug */
+	bool ended;          /* it sends nothing more */
+	bool refused;        /* it is closed once its answer is sent */
 	size_t used, sent;
 	char *answer; /* NULL: none */
 	char line[CONTROL_LINE_MAX + 1];
@@ -91,9 +91,9 @@ static void send_answer(struct client *client)
 /* Consumes `object`. */
 static void answer(struct client *client, json_object *object)
 {
-	const char *text = object ? json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN |
-										  JSON_C_TO_STRING_NOSLASHESCAPE)
-				  : NULL;
+	const char *text =
+		object ? json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)
+		       : NULL;
 	if (!text || asprintf(&client->answer, "%s\n", text) < 0) {
 		/* Out of memory: a connection that ends says as much. */
 		client->answer = NULL;
@@ -353,7 +353,8 @@ static int start_thread(struct control *control, const char *path, struct tenon_
 	int code = pthread_create(&control->thread, NULL, run, control);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (code)
-		return tenon_fail(err, -code, "--control %s: cannot start its thread: %s; raise the limit of processes (ulimit -u)",
+		return tenon_fail(err, -code,
+				  "--control %s: cannot start its thread: %s; raise the limit of processes (ulimit -u)",
 				  path, strerror(code));
 	control->threaded = true;
 	return 0;

@@ -16,8 +16,9 @@ static int set_path(const char *path, struct sockaddr_un *address, struct tenon_
 	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
 	size_t length = strlen(path);
 	if (length == 0 || length >= sizeof(address->sun_path))
-		return tenon_fail(err, -ENAMETOOLONG, "control socket %s: a socket's path has 1 to %zu bytes; choose another",
-				  path, sizeof(address->sun_path) - 1);
+		return tenon_fail(err, -ENAMETOOLONG,
+				  "control socket %s: a socket's path has 1 to %zu bytes; choose another", path,
+				  sizeof(address->sun_path) - 1);
 	memcpy(address->sun_path, path, length);
 	return 0;
 }
@@ -61,8 +62,9 @@ static int remove_stale(const struct sockaddr_un *address, const char *path, str
 		return tenon_fail(err, -EADDRINUSE, "--control %s: in use, perhaps by another VM; choose another path",
 				  path);
 	if (unlink(path) < 0)
-		return tenon_fail(err, -errno, "--control %s: cannot remove the socket of a VM that has ended: %s; remove it",
-				  path, strerror(errno));
+		return tenon_fail(err, -errno,
+				  "--control %s: cannot remove the socket of a VM that has ended: %s; remove it", path,
+				  strerror(errno));
 	return 0;
 }
 
@@ -77,8 +79,9 @@ static int bind_to(int fd, const struct sockaddr_un *address, const char *path, 
 			return 0;
 		int code = -errno;
 		if (code != -EADDRINUSE || attempt > 0)
-			return tenon_fail(err, code, "--control %s: cannot make a socket there: %s; choose another path",
-					  path, strerror(-code));
+			return tenon_fail(err, code,
+					  "--control %s: cannot make a socket there: %s; choose another path", path,
+					  strerror(-code));
 		code = remove_stale(address, path, err);
 		if (code < 0)
 			return code;
@@ -95,7 +98,8 @@ int control_listener_open(const char *path, struct control_listener *out, struct
 		return code;
 	out->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (out->fd < 0)
-		return tenon_fail(err, -errno, "--control %s: cannot make a socket: %s; raise the limit of open files (ulimit -n)",
+		return tenon_fail(err, -errno,
+				  "--control %s: cannot make a socket: %s; raise the limit of open files (ulimit -n)",
 				  path, strerror(errno));
 	code = bind_to(out->fd, &address, path, err);
 	if (code == 0 && (lstat(path, &status) < 0 || listen(out->fd, BACKLOG) < 0))

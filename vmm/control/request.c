@@ -10,8 +10,10 @@
 #define DEPTH_MAX 4 /* of nested objects and arrays, none of which a request has */
 
 static const char *const names[CONTROL_COMMANDS] = {
-	[CONTROL_DEVICE_ADD] = "device-add", [CONTROL_DEVICE_REMOVE] = "device-remove",
-	[CONTROL_DEVICES] = "devices",	     [CONTROL_STATUS] = "status",
+	[CONTROL_DEVICE_ADD] = "device-add",
+	[CONTROL_DEVICE_REMOVE] = "device-remove",
+	[CONTROL_DEVICES] = "devices",
+	[CONTROL_STATUS] = "status",
 	[CONTROL_QUIT] = "quit",
 };
 
@@ -79,10 +81,11 @@ static int check(const struct fields *fields, struct control_request *request, s
 		return tenon_fail(err, -EINVAL, "request: \"command\" is missing; give one such as \"devices\"");
 	request->command = control_command_of(fields->command);
 	if (request->command == CONTROL_COMMANDS)
-		return tenon_fail(err, -EINVAL,
-				  "request: %.40s: no such command; device-add, device-remove, devices, status and quit "
-				  "are known",
-				  fields->command);
+		return tenon_fail(
+			err, -EINVAL,
+			"request: %.40s: no such command; device-add, device-remove, devices, status and quit "
+			"are known",
+			fields->command);
 	bool removes = request->command == CONTROL_DEVICE_REMOVE;
 	bool wants_device = removes || request->command == CONTROL_DEVICE_ADD;
 	if (wants_device != (fields->device != NULL))
@@ -97,7 +100,8 @@ static int check(const struct fields *fields, struct control_request *request, s
 	int code = options_parse_device(fields->device, &request->device, err);
 	if (code == 0 && removes && strchr(fields->device, ',')) {
 		options_finish_device(&request->device);
-		code = tenon_fail(err, -EINVAL, "request: device-remove takes a device's address alone; leave the options out");
+		code = tenon_fail(err, -EINVAL,
+				  "request: device-remove takes a device's address alone; leave the options out");
 	}
 	return code;
 }
@@ -120,7 +124,8 @@ int control_request_parse(const char *line, size_t bytes, struct control_request
 {
 	*request = (struct control_request){0};
 	if (bytes == 0 || bytes > CONTROL_LINE_MAX)
-		return tenon_fail(err, -EINVAL, "request: empty, or longer than %d bytes; send one JSON object per line",
+		return tenon_fail(err, -EINVAL,
+				  "request: empty, or longer than %d bytes; send one JSON object per line",
 				  CONTROL_LINE_MAX);
 	struct json_tokener *tokener = json_tokener_new_ex(DEPTH_MAX);
 	if (!tokener)
@@ -133,7 +138,7 @@ int control_request_parse(const char *line, size_t bytes, struct control_request
 		code = parse_object(object, request, err);
 	else
 		code = tenon_fail(err, -EINVAL, "request: no JSON: %s; send one JSON object per line",
-				  why == json_tokener_success	 ? "something follows the object"
+				  why == json_tokener_success    ? "something follows the object"
 				  : why == json_tokener_continue ? "it ends too early"
 								 : json_tokener_error_desc(why));
 	json_object_put(object);

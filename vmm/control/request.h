@@ -18,8 +18,8 @@
 
 #include "options.h"
 
-#define CONTROL_LINE_MAX        4096
-#define CONTROL_TIMEOUT_MAX     3600 /* seconds */
+#define CONTROL_LINE_MAX    4096
+#define CONTROL_TIMEOUT_MAX 3600 /* seconds */
 
 enum control_command {
 	CONTROL_DEVICE_ADD,

@@ -35,7 +35,7 @@ static void bridge_write(void *context, unsigned offset, unsigned size_bytes, ui
 {
 }
 
-static const struct pci_bus *find_bus(const struct pci_host *host, unsigned number)
+static struct pci_bus *find_bus(struct pci_host *host, unsigned number)
 {
 	if (number == 0)
 		return &host->root;
@@ -50,8 +50,11 @@ static const struct pci_bus *find_bus(const struct pci_host *host, unsigned numb
 static bool find_function(struct pci_host *host, uint64_t offset, struct pci_function *out)
 {
 	pthread_rwlock_rdlock(&host->lock);
-	const struct pci_bus *bus = find_bus(host, (unsigned)(offset >> 20) & 0xff);
-	const struct pci_function *function = bus ? bus->functions[offset >> 15 & 0x1f][offset >> 12 & 0x7] : NULL;
+	struct pci_bus *bus = find_bus(host, (unsigned)(offset >> 20) & 0xff);
+	unsigned number = (unsigned)(offset >> 12) & 0xff;
+	const struct pci_function *function = bus ? bus->functions[number >> 3][number & 7] : NULL;
+	if (bus && !function && number == 0)
+		atomic_store(&bus->missed, true);
 	if (function) {
 		*out = *function;
 		in_use_enter(out->in_use);

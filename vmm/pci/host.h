@@ -7,6 +7,7 @@
 #define PCI_HOST_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include <tenon/error.h>
@@ -27,6 +28,7 @@ struct pci_function {
 /* One bus: bus 0, or the bus behind a root port, whose number the guest chooses. */
 struct pci_bus {
 	const struct pci_function *functions[PCI_DEVICES][PCI_FUNCTIONS];
+	atomic_bool missed; /* the guest looked for its first function, and found nothing there */
 };
 
 struct pci_root_port;

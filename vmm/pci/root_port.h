@@ -54,6 +54,7 @@ struct pci_bus *pci_root_port_bus(struct pci_root_port *port);
 struct pci_slot_state {
 	bool occupied;
 	bool powered;
+	bool pressed;   /* the guest has not taken the last press of the button yet */
 	bool blinking;  /* the power indicator blinks: the guest is about to switch the power on or off */
 	bool attention; /* the attention indicator is lit: the guest could not use what is in the slot */
 	/* Power and power indicator are both off: the guest has done all that it does when it switches a slot off. */
@@ -63,7 +64,8 @@ struct pci_slot_state {
 void pci_root_port_slot(struct pci_root_port *port, struct pci_slot_state *out);
 
 /**
- * Puts a function into the empty slot: present, link up. The guest is told, and may then switch the slot's power on.
+ * Puts a function into the empty slot: present, link up. The guest is told, and may then switch the slot's power on; but when it
+ * has not looked into the slot yet since power-on, it finds it there, switched on.
  *
  * @param function  borrowed until it leaves the slot: by pci_root_port_eject, or when the guest switches the slot's power off
  * @return 0; -EBUSY when the slot is occupied

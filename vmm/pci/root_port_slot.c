@@ -9,6 +9,8 @@
  *   switch the slot on, at once; a press of the button would make it wait 5 s.
  * - Power off ejects: link and presence fall with the write itself, since a slot that were present for a moment longer would be
  *   switched on again.
+ * And one that comes before the guest has looked into the slot, since it boots, is like one that was there at power-on: switched
+ * on already, no news. pciehp would take one that the bus scan found for switched on whatever the register said.
  */
 #include <errno.h>
 
@@ -88,6 +90,15 @@ static bool occupied(const struct pci_root_port *port)
 	return port->bus.functions[0][0];
 }
 
+/* A firmware would have switched a filled slot on and left an empty one off. */
+static void set_power_on_state(struct pci_root_port *port)
+{
+	clear16(port, SLTCTL, INDICATORS | PCI_EXP_SLTCTL_PCC);
+	set16(port, SLTCTL,
+	      occupied(port) ? PCI_EXP_SLTCTL_PWR_IND_ON | PCI_EXP_SLTCTL_ATTN_IND_OFF
+			     : PCI_EXP_SLTCTL_PWR_OFF | PCI_EXP_SLTCTL_PWR_IND_OFF | PCI_EXP_SLTCTL_ATTN_IND_OFF);
+}
+
 /* Presence and link, which always change together. */
 static void show(struct pci_root_port *port)
 {
@@ -102,6 +113,7 @@ static void show(struct pci_root_port *port)
 
 static void change(struct pci_root_port *port)
 {
+	atomic_store(&port->bus.missed, true); /* what comes next is news in any case */
 	show(port);
 	set16(port, SLTSTA, PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_DLLSC);
 }
@@ -109,10 +121,8 @@ static void change(struct pci_root_port *port)
 void root_port_slot_reset(struct pci_root_port *port)
 {
 	clear16(port, SLTSTA, EVENTS);
-	/* A firmware would have switched a filled slot on and left an empty one off. */
-	set16(port, SLTCTL,
-	      occupied(port) ? PCI_EXP_SLTCTL_PWR_IND_ON | PCI_EXP_SLTCTL_ATTN_IND_OFF
-			     : PCI_EXP_SLTCTL_PWR_OFF | PCI_EXP_SLTCTL_PWR_IND_OFF | PCI_EXP_SLTCTL_ATTN_IND_OFF);
+	set_power_on_state(port);
+	atomic_store(&port->bus.missed, occupied(port));
 	port->value[PCI_INTERRUPT_LINE] = (uint8_t)(LAYOUT_INTX_GSI + port->device % 4);
 	show(port);
 	update_interrupt(port);
@@ -137,6 +147,7 @@ void pci_root_port_slot(struct pci_root_port *port, struct pci_slot_state *out)
 	*out = (struct pci_slot_state){
 		.occupied = occupied(port),
 		.powered = powered,
+		.pressed = root_port_get16(port, SLTSTA) & PCI_EXP_SLTSTA_ABP,
 		.blinking = (control & PCI_EXP_SLTCTL_PIC) == PCI_EXP_SLTCTL_PWR_IND_BLINK,
 		.attention = (control & PCI_EXP_SLTCTL_AIC) == PCI_EXP_SLTCTL_ATTN_IND_ON,
 		.at_rest = !powered && (control & PCI_EXP_SLTCTL_PIC) == PCI_EXP_SLTCTL_PWR_IND_OFF,
@@ -148,7 +159,10 @@ int pci_root_port_insert(struct pci_root_port *port, const struct pci_function *
 {
 	pthread_mutex_lock(&port->lock);
 	int code = pci_bus_add(port->host, &port->bus, 0, 0, function, err);
-	if (code == 0) {
+	if (code == 0 && !atomic_load(&port->bus.missed)) {
+		set_power_on_state(port);
+		show(port);
+	} else if (code == 0) {
 		change(port);
 		update_interrupt(port);
 	}

@@ -42,12 +42,13 @@ class Scenario:
     host_kernel    "lab", or "debian": Debian's stock kernel, which has VFIO groups and containers but no iommufd
     host_modules   kernel modules that the host loads beyond those that make it a host
     files          paths below tests/ that the host finds in $OUT
+    host_messages  regular expressions of trouble that the scenario makes the host's kernel report
     in_all         False: not part of `run all`
     judge(run)     raises, through run.expect, at the first thing that is wrong
     """
 
     DEFAULTS = {"timeout": 300, "programs": (), "tools": (), "guest_init": None, "host_programs": (), "embedders": (), "modules": (),
-                "more_modules": (), "files": (), "host_kernel": "lab", "host_modules": (),
+                "more_modules": (), "files": (), "host_messages": (), "host_kernel": "lab", "host_modules": (),
                 "in_all": True, "judge": lambda run: None}
 
     def __init__(self, name: str):
