@@ -170,6 +170,7 @@ void tenon_device_close(struct tenon_device *device)
 	space_delist(device->space, &device->member);
 	if (device->transport && device->config.size_bytes)
 		reset_quiesce(device);
+	reset_before_close(device);
 	interrupts_finish(device);
 	events_finish(device);
 	bars_finish(device);
@@ -195,7 +196,7 @@ uint32_t tenon_device_config_read(struct tenon_device *device, unsigned offset, 
 void tenon_device_config_write(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value)
 {
 	pthread_mutex_lock(&device->lock);
-	device->reset.used = true;
+	device->reset.used = device->reset.dirty = true;
 	config_write(device, offset, size_bytes, value);
 	pthread_mutex_unlock(&device->lock);
 }

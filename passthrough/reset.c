@@ -18,15 +18,17 @@ void reset_quiesce(struct tenon_device *device)
 	/* D0 first: on the way back from D3 the kernel restores the COMMAND that it saved on the way in. */
 	if (config->pm && config_value16(config, config->pm + PCI_PM_CTRL) & PCI_PM_CTRL_STATE_MASK)
 		device_hardware_config_write(device, config->pm + PCI_PM_CTRL, 2, 0);
-	config_restore_device(device);
+	/* DMA ends before its payload sizes and flags change. */
 	device_hardware_config_write(device, PCI_COMMAND, 2, 0);
+	config_restore_device(device);
 }
 
 /* What the guest sees of a device that was reset, or at least quiesced. */
-static void power_on(struct tenon_device *device)
+static void power_on(struct tenon_device *device, bool was_reset)
 {
 	config_reset(device);
 	device->reset.used = false;
+	device->reset.dirty &= !was_reset;
 	device->guest_messages = 0;
 }
 
@@ -63,7 +65,7 @@ static int reset_bus(struct tenon_device *device, const struct reset_plan *plan,
 		affected->reset.done |= code == 0;
 		affected->reset.bus_reset |= code == 0;
 		affected->reset.bus_failed |= code < 0 && !is_passing(code);
-		power_on(affected);
+		power_on(affected, code == 0);
 	}
 	return code;
 }
@@ -77,7 +79,7 @@ static int reset_function(struct tenon_device *device, const struct reset_plan *
 		code = device->transport->ops->reset(device->transport, err);
 	else if (device->reset.policy != TENON_RESET_NEVER)
 		code = tenon_fail(err, -EOPNOTSUPP, "%s: cannot be reset: %s", device->address.name, plan->public.why);
-	power_on(device);
+	power_on(device, code == 0 && plan->public.allowed);
 	return code;
 }
 
@@ -167,13 +169,17 @@ static bool is_unused(const struct tenon_device *device, const struct reset_plan
 	return true;
 }
 
-/* A function of the same group was opened before and its bus reset; nobody else could reach this one since. */
+static bool same_group(const struct tenon_device *a, const struct tenon_device *b)
+{
+	return a->info.iommu_group >= 0 && a->info.iommu_group == b->info.iommu_group;
+}
+
+/* A function of the same group was opened before and its bus reset; nobody reached this one since (reset_before_close). */
 static bool was_hit_before(const struct tenon_device *device, const struct reset_plan *plan)
 {
 	for (unsigned i = 0; i < plan->public.affected_count; i++) {
 		const struct tenon_device *other = plan->devices[i];
-		if (other && other != device && other->reset.bus_reset && other->info.iommu_group >= 0 &&
-		    other->info.iommu_group == device->info.iommu_group)
+		if (other && other != device && other->reset.bus_reset && same_group(other, device))
 			return true;
 	}
 	return false;
@@ -233,6 +239,18 @@ int reset_at_open(struct tenon_device *device, struct tenon_error *err)
 	pthread_mutex_unlock(&device->lock);
 	unlock_space(device->space);
 	return code;
+}
+
+void reset_before_close(struct tenon_device *device)
+{
+	if (!device->reset.dirty)
+		return;
+	for (struct space_member *member = space_members(device->space); member; member = member->next) {
+		struct tenon_device *other = member->device;
+		pthread_mutex_lock(&other->lock);
+		other->reset.bus_reset &= !same_group(other, device);
+		pthread_mutex_unlock(&other->lock);
+	}
 }
 
 int tenon_space_check_resets(struct tenon_space *space, struct tenon_error *err)

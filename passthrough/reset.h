@@ -20,7 +20,8 @@ struct reset_state {
 	enum tenon_reset_policy policy;
 	bool bus_failed; /* a reset of its bus was tried and failed: it is not promised again */
 	bool used;       /* somebody wrote its config space since open or the last reset */
-	bool bus_reset;  /* a reset of its bus hit it since open */
+	bool dirty;      /* the same, but what only quiesced it does not count as a reset */
+	bool bus_reset;  /* a reset of its bus hit it since open, and nobody left state in its group's others since */
 	bool done;       /* within tenon_space_reset: has been reset */
 	bool warned;     /* that it cannot be reset */
 };
@@ -49,6 +50,12 @@ void reset_quiesce(struct tenon_device *device);
  * no lock is held.
  */
 int reset_at_open(struct tenon_device *device, struct tenon_error *err);
+
+/**
+ * Has the devices of its group know that it keeps what the guest left in it, should it be opened again. The device is off the
+ * space's list; no lock is held.
+ */
+void reset_before_close(struct tenon_device *device);
 
 /** A function reset that the guest asks for: of this device alone, by whatever way hits no other. With the device's lock held. */
 int reset_by_guest(struct tenon_device *device, struct tenon_error *err);

@@ -31,8 +31,9 @@ enum obstacle {
 /* The bus reset of a device. */
 struct bus_reset {
 	bool exists, allowed, may_come;
-	unsigned count; /* of devices that it hits */
-	char text[384]; /* why not */
+	unsigned count;          /* of devices that it hits */
+	char text[384];          /* why not */
+	const char *consequence; /* of there being no other reset either; or "" */
 };
 
 /* What VFIO_DEVICE_RESET would do. */
@@ -111,7 +112,10 @@ static struct function_reset function_reset(struct tenon_device *device, char *w
 	const char *name = line;
 	struct function_reset reset = {.method = TENON_RESET_FUNCTION, .own = "it has no reset of its own"};
 	snprintf(path, sizeof(path), SYSFS_DEVICES "%s/reset_method", device->address.bdf);
-	if (device->address.bdf[0] && kernel_read_line(path, line, sizeof(line)) > 0) {
+	ssize_t length = device->address.bdf[0] ? kernel_read_line(path, line, sizeof(line)) : -ENOENT;
+	/* An empty file: what binding found was taken away since, and the kernel now refuses VFIO_DEVICE_RESET. */
+	bool taken = length == 0 && device->transport->can_reset;
+	if (length > 0) {
 		line[strcspn(line, " ")] = '\0';
 		if (strcmp(line, "pm") == 0)
 			reset.method = TENON_RESET_POWER;
@@ -120,12 +124,14 @@ static struct function_reset function_reset(struct tenon_device *device, char *w
 	} else if (device->transport->can_reset) {
 		reset.method = method_by_config(device, &name);
 	}
-	if (device->transport->can_reset) {
+	if (device->transport->can_reset && !taken) {
 		append(why, capacity, "%s (%s)", words[reset.method], name);
 		return reset;
 	}
 	reset.bus_failed = reset.method == TENON_RESET_BUS;
-	if (line[0] && !reset.bus_failed)
+	if (taken)
+		snprintf(reset.own, sizeof(reset.own), "its reset_method in sysfs was emptied");
+	else if (line[0] && !reset.bus_failed)
 		snprintf(reset.own, sizeof(reset.own), "its own reset (%.20s) failed at open", line);
 	reset.method = TENON_RESET_NONE;
 	return reset;
@@ -158,11 +164,11 @@ static struct tenon_device *find_member(struct tenon_device *device, enum reset_
 }
 
 /* The file of a group that this space has, or -1. */
-static int group_fd_of(struct tenon_device *device, enum reset_reach reach, int group)
+static int group_fd_of(struct tenon_device *device, int group)
 {
 	if (device->member.group == group)
 		return device->member.group_fd;
-	struct space_member *member = reach == RESET_ALONE ? NULL : space_members(device->space);
+	struct space_member *member = space_members(device->space);
 	while (member && member->group != group)
 		member = member->next;
 	return member ? member->group_fd : -1;
@@ -209,7 +215,8 @@ static enum obstacle judge(struct tenon_device *device, enum reset_reach reach, 
 
 	bool owned = info->by_device_id && entry->id == 0;
 	if (!info->by_device_id) {
-		int fd = group_fd_of(device, reach, entry->id);
+		/* A group's number does not tell whether the guest has that device of it: alone, only the device itself counts. */
+		int fd = reach == RESET_WITH_SPACE || member == device ? group_fd_of(device, entry->id) : -1;
 		owned = fd >= 0;
 		if (owned)
 			add_group_fd(plan, fd);
@@ -344,7 +351,8 @@ static void probe_bus(struct tenon_device *device, enum reset_reach reach, struc
 		return;
 	}
 	if (info.count == 0) {
-		append(bus->text, sizeof(bus->text), "its bus cannot be reset; it keeps what its last user left in it");
+		append(bus->text, sizeof(bus->text), "its bus cannot be reset");
+		bus->consequence = "; it keeps what its last user left in it";
 		return;
 	}
 	bus->exists = true;
@@ -408,7 +416,7 @@ static void set_bus(struct tenon_device *device, const struct bus_reset *bus, co
 
 void reset_plan_make(struct tenon_device *device, enum reset_reach reach, struct reset_plan *plan)
 {
-	struct bus_reset bus = {0};
+	struct bus_reset bus = {.consequence = ""};
 	*plan = (struct reset_plan){.public.size = sizeof(plan->public)};
 	char *why = plan->public.why;
 	if (device->reset.policy == TENON_RESET_NEVER) {
@@ -432,7 +440,7 @@ void reset_plan_make(struct tenon_device *device, enum reset_reach reach, struct
 			return;
 		}
 		if (function.method == TENON_RESET_NONE)
-			append(why, sizeof(plan->public.why), "%s, and %s", function.own, bus.text);
+			append(why, sizeof(plan->public.why), "%s, and %s%s", function.own, bus.text, bus.consequence);
 		else
 			append(why, sizeof(plan->public.why), ", because %s", bus.text);
 	}

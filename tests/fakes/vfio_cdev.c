@@ -103,6 +103,8 @@ static int reset(struct fake_device *device)
 {
 	if (device->no_reset)
 		return -EINVAL;
+	if (device->reset_method[0] == ' ') /* pci_reset_supported() */
+		return -ENOTTY;
 	if (device->reset_busy) {
 		device->reset_busy--;
 		return -EAGAIN;

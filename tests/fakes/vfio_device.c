@@ -157,6 +157,11 @@ void fake_device_reset_method(struct fake_device *device, const char *method)
 	device->no_reset = !method[0];
 }
 
+void fake_empty_reset_method(struct fake_device *device)
+{
+	fake_device_reset_method(device, " ");
+}
+
 void fake_device_bridge(struct fake_device *device)
 {
 	fake_device_driver(device, "pcieport");

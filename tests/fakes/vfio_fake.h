@@ -175,7 +175,7 @@ struct fake_device {
 
 	/* Kernel and host knobs */
 	bool no_reset;           /* VFIO_DEVICE_FLAGS_RESET is not set */
-	char reset_method[48];   /* as in sysfs; "": the kernel is too old to tell */
+	char reset_method[48];   /* as in sysfs; "": the kernel is too old to tell; " ": it has none left */
 	unsigned slot;           /* devices of one slot (not 0) have their hot reset in common */
 	int hot_reset_error;     /* the hardware fails it so */
 	unsigned hot_reset_busy; /* so often the kernel says EBUSY: a neighbour is locked */
@@ -232,6 +232,8 @@ void fake_device_vf(struct fake_device *vf, struct fake_device *pf);
 
 /** Takes away a device's function-level reset: what is left is what `method` names in sysfs ("": nothing). */
 void fake_device_reset_method(struct fake_device *device, const char *method);
+/** The host's administrator takes away all that the kernel could reset a device by: echo > reset_method. */
+void fake_empty_reset_method(struct fake_device *device);
 /** Makes a device a PCI-to-PCI bridge with the host's port driver. */
 void fake_device_bridge(struct fake_device *device);
 

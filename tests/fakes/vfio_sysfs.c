@@ -104,6 +104,8 @@ static int sysfs_line(const char *path, char *line, size_t capacity)
 		snprintf(text, sizeof(text), "0x%04x", fake_config_get(device, 2, 2));
 	else if (device && strcmp(rest, "class") == 0)
 		snprintf(text, sizeof(text), "0x%06x", fake_config_get(device, 8, 4) >> 8);
+	else if (device && strcmp(rest, "reset_method") == 0 && device->reset_method[0] == ' ')
+		return copy_name("", line, capacity);
 	else if (device && strcmp(rest, "reset_method") == 0 && device->reset_method[0])
 		return copy_name(device->reset_method, line, capacity);
 	else

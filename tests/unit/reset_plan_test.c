@@ -35,6 +35,12 @@ static struct fake_device *without_flr(const char *bdf, const char *method)
 	return fake;
 }
 
+/* A function that claims an FLR which the kernel does not use (its quirks know that it is broken). */
+static void claim_flr(struct fake_device *fake)
+{
+	fake_config_set(fake, fake->pcie + PCI_EXP_DEVCAP, 4, PCI_EXP_DEVCAP_FLR);
+}
+
 /* Two functions that only their slot's reset resets, in the same IOMMU group or not. */
 static void slot_init(struct slot *slot, bool same_group)
 {
@@ -188,6 +194,42 @@ Test(reset_plan, power_cycle_is_the_last_resort)
 	cr_assert(plan.allowed);
 	cr_assert_eq(tenon_device_info(fixture.device)->reset, TENON_RESET_POWER);
 	fixture_close(&fixture);
+}
+
+/* It is reset: what is said of a device that keeps its state is not said of it. */
+Test(reset_plan, power_cycle_says_why_it_is_not_the_bus)
+{
+	struct fixture fixture;
+	const struct tenon_reset_plan power = plan_of_method(&fixture, "pm");
+	cr_assert(strstr(power.why, "its bus cannot be reset"), "%s", power.why);
+	cr_assert(!strstr(power.why, "keeps"), "%s", power.why);
+	fixture_close(&fixture);
+
+	fake_world_reset();
+	const struct tenon_reset_plan none = plan_of_method(&fixture, "");
+	cr_assert(strstr(none.why, "; it keeps what its last user left in it"), "%s", none.why);
+	fixture_close(&fixture);
+}
+
+/* echo > reset_method: the kernel then refuses VFIO_DEVICE_RESET, whatever config space promises. */
+Test(reset_plan, methods_that_the_host_took_away_after_open_are_not_promised)
+{
+	struct slot slot;
+	slot_init(&slot, true);
+	claim_flr(slot.fake);
+	fake_device_reset_method(slot.fake, "flr pm");
+	slot_open(&slot);
+	cr_assert_eq(plan_of(slot.first.device).method, TENON_RESET_FUNCTION);
+	fake_empty_reset_method(slot.fake);
+	const struct tenon_reset_plan bus = plan_of(slot.first.device);
+	cr_assert_eq(bus.method, TENON_RESET_BUS);
+	assert_outcome(&slot, &bus);
+	slot.fake->slot = 0;
+	const struct tenon_reset_plan none = plan_of(slot.first.device);
+	cr_assert_eq(none.method, TENON_RESET_NONE);
+	cr_assert(strstr(none.why, "reset_method"), "%s", none.why);
+	assert_outcome(&slot, &none);
+	slot_close(&slot);
 }
 
 Test(reset_plan, device_alone_on_its_bus_is_reset_by_it)
@@ -865,6 +907,57 @@ Test(reset_plan, device_that_only_its_slot_resets_is_reset_at_open)
 	slot_close(&slot);
 }
 
+/* Opened a second time it holds what the guest left in it: the first function's reset was before that. */
+Test(reset_plan, function_that_was_used_and_closed_is_not_taken_for_reset_when_it_comes_back)
+{
+	for (unsigned in_use = 0; in_use < 2; in_use++) {
+		fake_world_reset();
+		struct slot slot;
+		slot_init(&slot, true);
+		slot_open_both(&slot);
+		use_second(&slot);
+		if (in_use)
+			guest_place(&slot.first);
+		tenon_device_close(slot.second);
+		slot.second = NULL;
+		slot.fake2->hot_resets = 0;
+		cr_assert_eq(slot_open_second_with(&slot, TENON_RESET_PREFER), 0, "%s", slot.err.message);
+		cr_assert_eq(slot.fake2->hot_resets, !in_use);
+		cr_assert_eq(host_logged(&slot.host2, "keeps the state of its last user"), in_use);
+		slot_close(&slot);
+	}
+}
+
+/* Quiescing is no reset: what was not reset is still used. */
+Test(reset_plan, function_that_was_only_quiesced_is_not_taken_for_reset_when_it_comes_back)
+{
+	struct slot slot;
+	slot_init(&slot, true);
+	slot_open(&slot);
+	cr_assert_eq(slot_open_second_with(&slot, TENON_RESET_NEVER), 0, "%s", slot.err.message);
+	use_second(&slot);
+	cr_assert_eq(tenon_device_reset(slot.second, NULL), 0);
+	tenon_device_close(slot.second);
+	slot.fake2->hot_resets = 0;
+	cr_assert_eq(slot_open_second_with(&slot, TENON_RESET_PREFER), 0, "%s", slot.err.message);
+	cr_assert_eq(slot.fake2->hot_resets, 1);
+	slot_close(&slot);
+}
+
+Test(reset_plan, function_that_was_used_and_reset_is_clean_when_it_comes_back)
+{
+	struct slot slot;
+	slot_init(&slot, true);
+	slot_open_both(&slot);
+	use_second(&slot);
+	cr_assert_eq(tenon_space_reset(slot.first.space, NULL), 0);
+	tenon_device_close(slot.second);
+	slot.fake2->hot_resets = 0;
+	cr_assert_eq(slot_open_second_with(&slot, TENON_RESET_PREFER), 0, "%s", slot.err.message);
+	cr_assert_eq(slot.fake2->hot_resets, 0, "reset a second time, though nobody could use it since");
+	slot_close(&slot);
+}
+
 Test(reset_plan, functions_of_a_slot_are_reset_when_the_last_is_opened)
 {
 	struct slot slot;
@@ -1112,12 +1205,6 @@ static void write_flr(struct fixture *fixture)
 	guest_config_write(fixture, at, 2, guest_config(fixture, at, 2) | PCI_EXP_DEVCTL_BCR_FLR);
 }
 
-/* A function that claims an FLR which the kernel does not use (its quirks know that it is broken). */
-static void claim_flr(struct fake_device *fake)
-{
-	fake_config_set(fake, fake->pcie + PCI_EXP_DEVCAP, 4, PCI_EXP_DEVCAP_FLR);
-}
-
 Test(reset_plan, guests_own_reset_never_hits_its_other_devices)
 {
 	struct slot slot;
@@ -1134,6 +1221,29 @@ Test(reset_plan, guests_own_reset_never_hits_its_other_devices)
 	cr_assert_neq(slot.host2.map_count, 0, "the other device was switched off");
 	cr_assert(host_logged(&slot.first.host, "function reset"));
 	slot_close(&slot);
+}
+
+/* Both are of one group, whose file on a container covers whatever of the group is open. */
+Test(reset_plan, guests_own_reset_never_hits_its_other_devices_of_the_same_group)
+{
+	for (unsigned container = 0; container < 2; container++) {
+		fake_world_reset();
+		struct slot slot;
+		slot_init(&slot, true);
+		claim_flr(slot.fake);
+		if (container)
+			slot_use_container(&slot);
+		slot_open_both(&slot);
+		use_second(&slot);
+		cr_assert(plan_of(slot.first.device).allowed);
+		fake_calls_forget();
+		write_flr(&slot.first);
+		cr_assert_eq(resets_asked_for(), 0);
+		cr_assert_eq(slot.fake2->resets, 0, "a device that the guest uses was reset under it");
+		cr_assert_neq(slot.host2.map_count, 0);
+		cr_assert(host_logged(&slot.first.host, "function reset"));
+		slot_close(&slot);
+	}
 }
 
 Test(reset_plan, guests_own_reset_may_take_the_power_cycle)

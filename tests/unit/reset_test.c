@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* Resets: of the VM, and those that the guest itself asks of its device. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <criterion/criterion.h>
@@ -60,6 +61,26 @@ Test(reset, bus_mastering_decoding_and_interrupts_are_off_before_it)
 	cr_assert_eq(fixture.fake->command_at_reset & PCI_COMMAND_MEMORY, 0);
 	cr_assert_eq(fixture.fake->interrupts_at_reset, 0);
 	cr_assert_lt(fake_journal_find("memory_unmap", 0), fake_journal_find("reset ", 0));
+	fixture_close(&fixture);
+}
+
+/* Payload sizes that the device's bus does not take would come up as errors of the host's. */
+Test(reset, dma_is_stopped_before_the_device_s_control_is_restored)
+{
+	struct fixture fixture;
+	struct fake_device *fake = fake_nvme("0000:3b:00.0");
+	fake_config_writable(fake, fake->pcie + PCI_EXP_DEVCTL, 2, PCI_EXP_DEVCTL_RELAX_EN);
+	open_busy(&fixture, fake);
+	unsigned at = guest_capability(&fixture, PCI_CAP_ID_EXP) + PCI_EXP_DEVCTL;
+	guest_config_write(&fixture, at, 2, guest_config(&fixture, at, 2) ^ PCI_EXP_DEVCTL_RELAX_EN);
+	fake_journal_forget();
+	cr_assert_eq(tenon_device_reset(fixture.device, NULL), 0);
+	char control[32];
+	snprintf(control, sizeof(control), "config 0x%03x", fake->pcie + PCI_EXP_DEVCTL);
+	int restored = fake_journal_find(control, 0), stopped = fake_journal_find("command 0x0000", 0);
+	cr_assert_geq(restored, 0);
+	cr_assert_geq(stopped, 0);
+	cr_assert_lt(stopped, restored);
 	fixture_close(&fixture);
 }
 
