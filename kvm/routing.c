@@ -161,8 +161,11 @@ int tenon_vm_irq_line_hold(struct tenon_vm *vm, uint32_t gsi, bool hold, struct 
 		error = tenon_fail(err, -EINVAL, "KVM: GSI %u is released by one who does not hold it", gsi);
 	else
 		*holders += hold ? 1 : -1u;
-	if (!error && *holders == (hold ? 1 : 0))
+	if (!error && *holders == (hold ? 1 : 0)) {
 		error = tenon_vm_irq_line(vm, gsi, hold, err);
+		if (error)
+			*holders -= hold ? 1 : -1u;
+	}
 	pthread_mutex_unlock(&vm->lines_lock);
 	return error;
 }

@@ -133,6 +133,22 @@ Test(kvm_routes, lines_are_the_ioapics_alone)
 	cr_expect_not_null(strstr(error.message, "GSI 24"), "%s", error.message);
 }
 
+Test(kvm_routes, holder_whose_line_kvm_did_not_set_is_not_counted)
+{
+	fakekvm_fail_always("KVM_IRQ_LINE", EIO);
+	cr_expect_eq(tenon_vm_irq_line_hold(vm, 5, true, &error), -EIO);
+	fakekvm_fail_always(NULL, 0);
+	cr_expect_eq(tenon_vm_irq_line_hold(vm, 5, true, &error), 0, "%s", error.message);
+	cr_expect(fakekvm_line(5), "the first holder raises it");
+
+	fakekvm_fail_always("KVM_IRQ_LINE", EIO);
+	cr_expect_eq(tenon_vm_irq_line_hold(vm, 5, false, &error), -EIO);
+	fakekvm_fail_always(NULL, 0);
+	cr_expect(fakekvm_line(5));
+	cr_expect_eq(tenon_vm_irq_line_hold(vm, 5, false, &error), 0, "it may be released again: %s", error.message);
+	cr_expect_not(fakekvm_line(5));
+}
+
 Test(kvm_routes, a_message_to_nobody_is_lost_and_no_failure)
 {
 	struct tenon_vcpu_handlers handlers = {.size = sizeof(handlers)};
