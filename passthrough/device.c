@@ -60,26 +60,56 @@ void device_hardware_config_write(struct tenon_device *device, unsigned offset, 
 			   device->address.name, offset, strerror(-code));
 }
 
+SIZED_WHOLE(struct tenon_device_options, reserved);
+SIZED_WHOLE(struct tenon_host_ops, intx_level);
+
+/* What their first versions had: never changed, whatever is appended. */
+#define OPTIONS_FIRST_BYTES SIZED_THROUGH(struct tenon_device_options, reserved)
+#define OPS_FIRST_BYTES     SIZED_THROUGH(struct tenon_host_ops, intx_level)
+
 /* The options and operations as this library knows them, whatever version of it the caller was built for. */
 struct known {
 	struct tenon_device_options options;
 	struct tenon_host_ops ops;
 };
 
+static int check_choices(const struct tenon_device_options *options, struct tenon_error *err)
+{
+	const struct {
+		const char *field;
+		unsigned value, last;
+	} choices[] = {
+		{".slot", options->slot, TENON_SLOT_ROOT_PORT},    {".reset", options->reset, TENON_RESET_NEVER},
+		{".sriov", options->sriov, TENON_SRIOV_READ_ONLY}, {".rom", options->rom, TENON_ROM_FILE},
+		{".intx", options->intx, TENON_INTX_TRAPPED},
+	};
+	for (unsigned i = 0; i < sizeof(choices) / sizeof(choices[0]); i++) {
+		if (choices[i].value > choices[i].last)
+			return tenon_fail(err, -EINVAL, "device: %s has no choice %u; see <tenon/device.h>",
+					  choices[i].field, choices[i].value);
+	}
+	return 0;
+}
+
 static int check_options(const struct tenon_device_options *options, struct tenon_device **out, struct known *known,
 			 struct tenon_error *err)
 {
-	if (!out || !options ||
-	    !sized_copy(&known->options, options, sizeof(known->options), offsetof(struct tenon_device_options, reset)))
+	if (!out || !options || !sized_copy(&known->options, options, sizeof(known->options), OPTIONS_FIRST_BYTES) ||
+	    !sized_is_zero(known->options.reserved, sizeof(known->options.reserved)))
 		return tenon_fail(err, -EINVAL,
 				  "device: bad options; set .size = sizeof(struct tenon_device_options), and nothing "
 				  "that this library does not know");
 	options = &known->options;
-	if (!options->address && options->cdev <= 0)
+	if (options->cdev < 0)
+		return tenon_fail(
+			err, -EINVAL,
+			"device: .cdev is %d, which is no open file; pass an open VFIO character device, or 0 "
+			"and an address",
+			options->cdev);
+	if (!options->address && options->cdev == 0)
 		return tenon_fail(err, -EINVAL, "device: neither an address nor an open file; set .address or .cdev");
 	const struct tenon_host_ops *ops = options->ops;
-	if (!options->space || !ops ||
-	    !sized_copy(&known->ops, ops, sizeof(known->ops), offsetof(struct tenon_host_ops, intx_level)))
+	if (!options->space || !ops || !sized_copy(&known->ops, ops, sizeof(known->ops), OPS_FIRST_BYTES))
 		return tenon_fail(err, -EINVAL,
 				  "device: .space and .ops (with its size) are required; see <tenon/host.h>");
 	ops = &known->ops;
@@ -89,9 +119,7 @@ static int check_options(const struct tenon_device_options *options, struct teno
 		return tenon_fail(err, -EINVAL, "device: a required host operation is missing; see <tenon/host.h>");
 	if (options->intx == TENON_INTX_TRAPPED && !ops->intx_level)
 		return tenon_fail(err, -EINVAL, "device: trapped INTx needs the host operation intx_level; set it");
-	if ((unsigned)options->reset > TENON_RESET_NEVER)
-		return tenon_fail(err, -EINVAL, "device: .reset is no reset policy; see <tenon/device.h>");
-	return 0;
+	return check_choices(options, err);
 }
 
 static void describe(struct tenon_device *device)

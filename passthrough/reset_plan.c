@@ -13,9 +13,16 @@
 #include "device.h"
 #include "group.h"
 #include "kernel.h"
+#include "sized.h"
 
 #define SYSFS_DEVICES  "/sys/bus/pci/devices/"
 #define BLOCKERS_NAMED 3
+
+SIZED_WHOLE(struct tenon_reset_affected, reserved);
+SIZED_WHOLE(struct tenon_reset_plan, affected);
+
+/* What the first version of the plan had: never changed, whatever is appended. */
+#define PLAN_FIRST_BYTES SIZED_THROUGH(struct tenon_reset_plan, affected)
 
 /* Why the kernel, or we, would not let a bus reset hit a device. */
 enum obstacle {
@@ -451,16 +458,13 @@ void reset_plan_make(struct tenon_device *device, enum reset_reach reach, struct
 
 int tenon_device_reset_plan(struct tenon_device *device, struct tenon_reset_plan *plan, struct tenon_error *err)
 {
-	if (!device || !plan || plan->size < sizeof(*plan))
+	if (!device || !plan || plan->size < PLAN_FIRST_BYTES)
 		return tenon_fail(err, -EINVAL,
 				  "reset plan: no room for it; set .size = sizeof(struct tenon_reset_plan)");
 	struct reset_plan whole;
-	size_t size = plan->size;
 	pthread_mutex_lock(&device->lock);
 	reset_plan_make(device, RESET_WITH_SPACE, &whole);
 	pthread_mutex_unlock(&device->lock);
-	memset(plan, 0, size); /* what a newer caller has more room for than this library fills */
-	*plan = whole.public;
-	plan->size = size;
+	sized_fill(plan, &whole.public, sizeof(whole.public), PLAN_FIRST_BYTES);
 	return 0;
 }

@@ -18,6 +18,13 @@
 #define REGIONS_MAX 64
 #define ALLOWED_MAX 64
 
+SIZED_WHOLE(struct tenon_space_options, reserved);
+SIZED_WHOLE(struct tenon_space_region, reserved);
+
+/* What their first versions had: never changed, whatever is appended. */
+#define OPTIONS_FIRST_BYTES SIZED_THROUGH(struct tenon_space_options, reserved)
+#define REGION_FIRST_BYTES  SIZED_THROUGH(struct tenon_space_region, reserved)
+
 struct tenon_space {
 	int borrowed_iommufd, borrowed_container;
 	enum tenon_interface wanted;
@@ -33,11 +40,15 @@ struct tenon_space {
 int tenon_space_create(const struct tenon_space_options *options, struct tenon_space **out, struct tenon_error *err)
 {
 	struct tenon_space_options known = {0};
-	if (!out ||
-	    (options && !sized_copy(&known, options, sizeof(known), offsetof(struct tenon_space_options, container))))
+	if (!out || (options && !sized_copy(&known, options, sizeof(known), OPTIONS_FIRST_BYTES)))
 		return tenon_fail(err, -EINVAL,
 				  "space: bad options; set .size = sizeof(struct tenon_space_options), and nothing "
 				  "that this library does not know");
+	if (known.iommufd < 0 || known.container < 0)
+		return tenon_fail(err, -EINVAL,
+				  "space: %s is %d, which is no open file; pass an open one, or 0 to have it opened",
+				  known.iommufd < 0 ? ".iommufd" : ".container",
+				  known.iommufd < 0 ? known.iommufd : known.container);
 	if (known.reserved || (unsigned)known.interface > TENON_INTERFACE_CONTAINER ||
 	    (known.iommufd > 0 && known.container > 0) ||
 	    (known.iommufd > 0 && known.interface == TENON_INTERFACE_CONTAINER) ||
@@ -91,7 +102,8 @@ static bool overlaps(const struct tenon_space_region *a, const struct tenon_spac
 static int check_region(const struct tenon_space *space, const struct tenon_space_region *region,
 			struct tenon_space_region *known, struct tenon_error *err)
 {
-	if (!region || !sized_copy(known, region, sizeof(*known), sizeof(*known)))
+	if (!region || !sized_copy(known, region, sizeof(*known), REGION_FIRST_BYTES) ||
+	    !sized_is_zero(known->reserved, sizeof(known->reserved)))
 		return tenon_fail(err, -EINVAL,
 				  "space: bad region; set .size = sizeof(struct tenon_space_region), and nothing that "
 				  "this library does not know");

@@ -63,7 +63,7 @@ Test(space, destroy_accepts_null)
 
 Test(space, options_that_are_too_small_are_refused)
 {
-	struct tenon_space_options options = {.size = offsetof(struct tenon_space_options, container) - 1};
+	struct tenon_space_options options = {.size = sizeof(options) - 1};
 	struct tenon_space *space = NULL;
 	struct tenon_error err = {0};
 	int code = tenon_space_create(&options, &space, &err);
@@ -72,16 +72,32 @@ Test(space, options_that_are_too_small_are_refused)
 	cr_assert_null(space);
 }
 
-Test(space, options_of_the_first_version_s_caller_are_accepted)
+Test(space, negative_file_is_refused)
 {
-	struct tenon_space_options options = {.size = offsetof(struct tenon_space_options, container),
-					      .container = 77,
-					      .interface = (enum tenon_interface)77,
-					      .reserved = 77};
-	struct tenon_space *space;
-	cr_assert_eq(tenon_space_create(&options, &space, NULL), 0);
+	const size_t size = sizeof(struct tenon_space_options);
+	const struct tenon_space_options bad[] = {{.size = size, .iommufd = -1}, {.size = size, .container = -1}};
+	static const char *const fields[] = {".iommufd", ".container"};
+	for (unsigned i = 0; i < 2; i++) {
+		struct tenon_space *space = NULL;
+		struct tenon_error err = {0};
+		int code = tenon_space_create(&bad[i], &space, &err);
+		cr_assert_eq(code, -EINVAL);
+		assert_message(&err, code);
+		cr_assert(strstr(err.message, fields[i]), "%s", err.message);
+		cr_assert_null(space);
+	}
+}
+
+Test(space, region_with_reserved_bytes_set_is_refused)
+{
+	struct tenon_space *space = new_space();
+	struct tenon_space_region region = region_at(0, MIB);
+	region.reserved[6] = 1;
+	struct tenon_error err = {0};
+	int code = tenon_space_add(space, &region, &err);
+	cr_assert_eq(code, -EINVAL);
+	assert_message(&err, code);
 	tenon_space_destroy(space);
-	assert_no_heap_leak();
 }
 
 Test(space, options_that_exclude_each_other_are_refused)

@@ -73,12 +73,11 @@ struct tenon_device_options {
 	 * bound until its owner closes it too. 0: open it by address.
 	 */
 	int cdev;
+	enum tenon_slot_kind slot;
 
 	struct tenon_space *space;        /* required; outlives the device */
 	const struct tenon_host_ops *ops; /* required; outlives the device */
 	void *host;                       /* passed to every operation */
-	enum tenon_slot_kind slot;
-	bool multifunction; /* the guest's slot holds more than this function */
 
 	enum tenon_reset_policy reset;
 	enum tenon_sriov_policy sriov;
@@ -90,6 +89,8 @@ struct tenon_device_options {
 	 * VFs, and the token says that they trust each other. On a PF it is set, on a VF it is presented. NULL: none.
 	 */
 	const char *vf_token;
+	bool multifunction;  /* the guest's slot holds more than this function */
+	uint8_t reserved[7]; /* zero */
 };
 
 struct tenon_bar_info {
@@ -153,17 +154,18 @@ struct tenon_reset_affected {
 	char driver[40];  /* host driver; "": none */
 	int iommu_group;  /* -1: not known */
 	enum tenon_reset_owner owner;
+	uint32_t reserved[6]; /* zero: a plan holds an array of these, which cannot grow one by one */
 };
 
 /*
  * What a reset of a device would do, before it is done. Where a better method exists and is not allowed, the next one is planned
- * and `why` says what stands in the way of the better.
+ * and `why` says what stands in the way of the better. Grows at its end: an older caller gets what it has room for.
  */
 struct tenon_reset_plan {
 	size_t size; /* sizeof(struct tenon_reset_plan), set by the caller */
 	enum tenon_reset_method method;
 	bool allowed;
-	char why[460]; /* one line: why this method; or why not, naming who stands in the way, and what to do */
+	char why[463]; /* one line: why this method; or why not, naming who stands in the way, and what to do */
 	unsigned affected_count;
 	struct tenon_reset_affected affected[TENON_RESET_AFFECTED_MAX]; /* the device itself first */
 };

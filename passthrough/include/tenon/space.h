@@ -45,6 +45,7 @@ struct tenon_space_region {
 	uint64_t size_bytes; /* page multiple, not zero */
 	void *hva;           /* page aligned, borrowed until the region is removed */
 	bool read_only;      /* devices may only read */
+	uint8_t reserved[7]; /* zero */
 };
 
 /* Inclusive, so that a range can end at the last address there is. */
