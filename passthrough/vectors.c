@@ -185,11 +185,16 @@ static void stop_delivery(struct tenon_device *device, struct vector *vector)
 	vector->delivered = false;
 }
 
-/* Better no interrupt than one to where the guest no longer expects it. What arrives meanwhile stays in the eventfd. */
-static void give_up(struct tenon_device *device, struct vector *vector)
+/*
+ * Better no interrupt than one to where the guest no longer expects it. What arrives meanwhile stays in the eventfd, and the event
+ * loop tries again with the next.
+ */
+static void give_up(struct tenon_device *device, unsigned index)
 {
+	struct vector *vector = &device->interrupts.vectors[index];
 	stop_delivery(device, vector);
 	vector->routed = vector->ready = false;
+	watch(device, index);
 }
 
 static bool is_current(const struct vector *vector, const struct message *message)
@@ -210,7 +215,7 @@ static bool set_routes(struct tenon_device *device, unsigned first, unsigned end
 		if (is_current(vector, &message))
 			continue;
 		if (device->ops->route_set(device->host, &vector->route, message.address, message.data, &error) < 0) {
-			give_up(device, vector);
+			give_up(device, i);
 			device_log_error(device, &error);
 			continue;
 		}
@@ -233,7 +238,7 @@ static void commit_routes(struct tenon_device *device, unsigned first, unsigned 
 		if (vector->ready && !vector->routed && committed)
 			vector->routed = true;
 		else if (vector->ready && !vector->routed)
-			give_up(device, vector);
+			give_up(device, i);
 	}
 }
 
@@ -251,6 +256,7 @@ static void deliver_ready(struct tenon_device *device, unsigned first, unsigned 
 		if (vector->delivered)
 			continue;
 		if (device->ops->irqfd_attach(device->host, vector->route, vector->eventfd, &error) < 0) {
+			watch(device, i);
 			device_log_error(device, &error);
 			continue;
 		}
@@ -298,8 +304,13 @@ void vectors_sync(struct tenon_device *device, unsigned irq, unsigned first, uns
 		return;
 	}
 	/* A vector that is only filled in waits for the first that is unmasked, or for the function's mask. */
-	if (must_arm(device, first, end, message_of))
+	if (must_arm(device, first, end, message_of)) {
+		/* Which may include those that could not be armed when their turn was. */
+		unsigned limit = limit_of(device, irq);
 		arm_usable(device, irq, message_of);
+		first = 0;
+		end = limit > end ? limit : end;
+	}
 	bool ready = false;
 	for (unsigned i = first; i < end; i++)
 		ready |= step(device, i, message_of);

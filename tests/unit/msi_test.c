@@ -200,8 +200,7 @@ Test(msi, failed_retarget_never_delivers_to_the_old_target)
 	guest_config_write(&fixture, data, 2, 0x4060);
 	fake_fire(fixture.fake, 0);
 	cr_assert_eq(host_messages(&fixture.host, 0x4052), 1);
-	guest_config_write(&fixture, data, 2, 0x4061);
-	cr_assert_eq(host_messages(&fixture.host, 0x4061), 1, "what fired meanwhile is lost");
+	cr_assert_eq(host_messages(&fixture.host, 0x4060), 1, "the next interrupt does not try again");
 	fixture_close(&fixture);
 }
 

@@ -772,6 +772,49 @@ Test(msix, kernel_that_fails_to_arm_is_logged_and_asked_again)
 	fixture_close(&fixture);
 }
 
+/* A later vector's turn arms it, too. */
+Test(msix, vector_that_could_not_be_armed_is_delivered_once_it_is)
+{
+	struct fixture fixture;
+	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	guest_msix_control(&fixture, true, false);
+	fake_fail_always(FAKE_SET_IRQS, ENOMEM);
+	guest_msix_vector(&fixture, 0, 0x40, false);
+	fake_fail_always(FAKE_SET_IRQS, 0);
+	guest_msix_vector(&fixture, 5, 0x45, false);
+	cr_assert_eq(fake_vectors_armed(fixture.fake), 2);
+	fake_fire(fixture.fake, 0);
+	cr_assert_eq(host_messages(&fixture.host, 0x40), 1, "nobody watches it");
+	fixture_close(&fixture);
+}
+
+/* A vector in use has left the event loop's set. */
+static void assert_next_interrupt_recovers(enum host_op op)
+{
+	fake_world_reset();
+	struct fixture fixture;
+	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	guest_msix_control(&fixture, true, false);
+	guest_msix_vector(&fixture, 0, 0x40, false);
+	fake_fire(fixture.fake, 0);
+	cr_assert_eq(host_messages(&fixture.host, 0x40), 1);
+	guest_msix_mask(&fixture, 0, true);
+	guest_msix_vector(&fixture, 0, 0x80, true);
+	host_fail(&fixture.host, op, 1, ENOMEM);
+	guest_msix_mask(&fixture, 0, false);
+	cr_assert(host_logged(&fixture.host, "; "), "operation %d", op);
+	fake_fire(fixture.fake, 0);
+	cr_assert_eq(host_messages(&fixture.host, 0x80), 1, "operation %d ended the vector", op);
+	fixture_close(&fixture);
+}
+
+Test(msix, vector_in_use_whose_delivery_fails_is_tried_again_at_the_next_interrupt)
+{
+	assert_next_interrupt_recovers(HOST_ROUTE_SET);
+	assert_next_interrupt_recovers(HOST_ROUTE_COMMIT);
+	assert_next_interrupt_recovers(HOST_IRQFD_ATTACH);
+}
+
 Test(msix, vectors_in_use_come_first_when_the_host_cannot_give_all)
 {
 	struct fake_device *fake = fake_nvme("0000:3b:00.0");
