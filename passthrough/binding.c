@@ -74,7 +74,9 @@ static int add_file(struct tenon_device *device, int fd, struct tenon_error *err
 
 static int open_iommufd(struct tenon_device *device, int passed, const struct vf_token *token, struct tenon_error *err)
 {
+	char holders[192];
 	int code = open_cdev(device, passed, err);
+	device->member.passed = passed > 0;
 	if (code == 0)
 		code = add_file(device, device->fd, err);
 	if (code == 0)
@@ -85,17 +87,35 @@ static int open_iommufd(struct tenon_device *device, int passed, const struct vf
 		   "%s: this kernel checks no VF token on character devices: whoever may open those of its PF and VFs "
 		   "gets them without; the container interface checks",
 		   device->address.name);
+	/* vfio_pci_core_feature_token() replaces what the users of VFs know without a question. */
+	if (vf_token_holders(device->address.bdf, holders, sizeof(holders)))
+		device_log(
+			device, TENON_LOG_WARNING,
+			"%s: its token is replaced, and its VFs may be in use with another: %s; give all of them the "
+			"same, or they and it cannot be opened again",
+			device->address.name, holders);
 	return vf_token_set(device->fd, token, device->address.name, err);
 }
 
-/* Another device of the space that has the same group. */
-static const struct tenon_device *group_sibling(const struct tenon_device *device)
+/* KVM gets each group once, by whichever of its devices comes first and has the operation. */
+struct group_siblings {
+	struct tenon_device *adder; /* has added the file */
+	struct tenon_device *heir;  /* can take it back in the place of who added it */
+};
+
+/* Among the other devices of the space that have the same group. */
+static struct group_siblings group_siblings(const struct tenon_device *device)
 {
-	for (const struct space_member *other = space_members(device->space); other; other = other->next) {
-		if (other != &device->member && other->group_fd >= 0 && other->group_fd == device->member.group_fd)
-			return other->device;
+	struct group_siblings siblings = {0};
+	for (struct space_member *other = space_members(device->space); other; other = other->next) {
+		if (other == &device->member || other->group_fd < 0 || other->group_fd != device->member.group_fd)
+			continue;
+		if (other->device->file_added)
+			siblings.adder = other->device;
+		else if (other->device->ops->file_remove)
+			siblings.heir = other->device;
 	}
-	return NULL;
+	return siblings;
 }
 
 /* The kernel would give out the same device twice to whoever has the group. */
@@ -117,11 +137,7 @@ static int open_through_group(struct tenon_device *device, const struct vf_token
 		code = space_join_group(device->space, address->name, &device->member, err);
 	if (code < 0)
 		return code;
-	/* KVM gets each group once: the devices of a group share what was added with the first. */
-	const struct tenon_device *sibling = group_sibling(device);
-	if (sibling && sibling->file_added)
-		device->file_added = true;
-	else
+	if (!group_siblings(device).adder)
 		code = add_file(device, device->member.group_fd, err);
 	if (code < 0)
 		return code;
@@ -205,7 +221,10 @@ void binding_close(struct tenon_device *device)
 {
 	/* The file goes from KVM before its last reference is closed, else KVM would keep the device alive. */
 	bool by_group = device->member.group_fd >= 0;
-	if (device->file_added && !(by_group && group_sibling(device)))
+	struct tenon_device *heir = by_group ? group_siblings(device).heir : NULL;
+	if (device->file_added && heir)
+		heir->file_added = true;
+	else if (device->file_added)
 		device->ops->file_remove(device->host, by_group ? device->member.group_fd : device->fd);
 	space_leave(device->space, device->fd, &device->member);
 	if (device->transport)

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "container.h"
+#include "group.h"
 #include "group_file.h"
 #include "kernel.h"
 #include "uapi.h"
@@ -248,33 +249,40 @@ int container_create(int fd, struct space_backend **out, struct tenon_error *err
 /* In words, for both ways in which a group gets its IOMMU: with the driver, and into a container that has one. */
 static int refuse_group(int code, bool first, int group, const char *name, struct tenon_error *err)
 {
+	char members[192];
+	if ((code == -EINVAL || code == -EPERM) && group_is_firmware_s(group))
+		return group_refuse_firmware_s(group, name, err);
 	if (code == -EINVAL && first)
 		return tenon_fail(err, code,
 				  "%s: the container cannot take IOMMU group %d: %s; pass one that nobody uses", name,
 				  group, strerror(-code));
 	switch (code) {
-	case -EPERM:
+	case -EPERM: /* iommu_group_claim_dma_owner(), a host driver being an owner, too; or vfio_iommu_type1_attach_group() */
+		group_describe(group, members, sizeof(members));
 		return tenon_fail(
 			err, code,
-			"%s: cannot join: the host cannot isolate its interrupts; turn interrupt remapping on in "
-			"the firmware",
-			name);
+			"%s: cannot join: IOMMU group %d (%s) has another owner, or the host cannot isolate its "
+			"interrupts; tenon bind what a host driver has and end what uses the others, or turn interrupt "
+			"remapping on in the firmware",
+			name, group, members);
 	case -ENODEV:
 		return tenon_fail(err, code,
 				  "%s: the kernel has no type1 IOMMU for IOMMU group %d; it needs "
 				  "CONFIG_VFIO_IOMMU_TYPE1 (modprobe vfio_iommu_type1 loads it where it is a module)",
 				  name, group);
-	case -EBUSY:
+	case -EBUSY: /* a domain that is neither the host's nor VFIO's */
+		group_describe(group, members, sizeof(members));
 		return tenon_fail(
 			err, code,
-			"%s: IOMMU group %d has another owner; end what uses its devices, and tenon bind those "
-			"that a host driver has",
-			name, group);
+			"%s: IOMMU group %d (%s) has an address space that a host driver gave it; tenon bind the "
+			"device that has this driver",
+			name, group, members);
 	case -EINVAL: /* vfio_iommu_type1_attach_group() says so of what is mapped already */
 		return tenon_fail(
 			err, -EADDRINUSE,
 			"%s: cannot join the VM: the host reserves DMA addresses for it inside guest memory or a "
-			"guest's BAR; use less memory",
+			"guest's BAR, or its IOMMU has no address space for it; use less memory, or see the host's "
+			"kernel log",
 			name);
 	default:
 		return tenon_fail(err, code,

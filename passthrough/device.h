@@ -32,7 +32,7 @@ struct tenon_device {
 	const struct tenon_host_ops *ops; /* known_ops */
 	void *host;
 	int fd;          /* the device's file; owned by `transport` once that exists; -1 before */
-	bool file_added; /* the hypervisor has that file, or that of the device's group */
+	bool file_added; /* this device's operations gave the hypervisor that file, or that of the device's group */
 	struct transport *transport;
 	struct config config;
 	struct bars bars;

@@ -4,6 +4,7 @@
  * blocks it. Source: Linux Documentation/driver-api/vfio.rst, "Groups, Devices, and IOMMUs".
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +60,44 @@ static int add_member(void *context, const char *bdf)
 	if (blocks)
 		append(members->blocking, sizeof(members->blocking), " ", text);
 	return 0;
+}
+
+void group_describe(int group, char *text, size_t capacity)
+{
+	char path[64];
+	struct members members = {0};
+	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%d/devices", group);
+	bool known = group >= 0 && kernel_list(path, add_member, &members) == 0;
+	snprintf(text, capacity, "%s", known ? members.all : "unknown");
+}
+
+/* Lines of "first last kind". */
+bool group_is_firmware_s(int group)
+{
+	char path[64], text[4096], kind[32];
+	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%d/reserved_regions", group);
+	int fd = group >= 0 ? kernel_open(path, O_RDONLY) : -ENOENT;
+	if (fd < 0)
+		return false;
+	ssize_t bytes = kernel_pread(fd, text, sizeof(text) - 1, 0);
+	kernel_close(fd);
+	text[bytes > 0 ? bytes : 0] = '\0';
+	for (const char *line = text; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		if (sscanf(line, "%*s %*s %31s", kind) == 1 && strcmp(kind, "direct") == 0)
+			return true;
+	}
+	return false;
+}
+
+int group_refuse_firmware_s(int group, const char *name, struct tenon_error *err)
+{
+	return tenon_fail(
+		err, -EOPNOTSUPP,
+		"%s: cannot be assigned: the host's firmware keeps memory of its own for IOMMU group %d (direct "
+		"in /sys/kernel/iommu_groups/%d/reserved_regions); assign another device, or turn off what "
+		"needs it in the firmware",
+		name, group, group);
 }
 
 int group_check(const char *bdf, int group, struct tenon_error *err)

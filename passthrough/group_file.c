@@ -10,6 +10,7 @@
 
 #include "group_file.h"
 #include "kernel.h"
+#include "patience.h"
 #include "uapi.h"
 #include "vf_token.h"
 
@@ -65,7 +66,8 @@ int group_file_device(int fd, int group, const char *device, const struct vf_tok
 {
 	char text[128];
 	snprintf(text, sizeof(text), token ? "%s vf_token=%s" : "%s", device, token ? token->text : "");
-	int code = kernel_ioctl(fd, VFIO_GROUP_GET_DEVICE_FD, text);
+	/* Opening resets the function, and fails as a whole where that finds a lock taken: vfio_pci_core_enable(). */
+	int code = patient_ioctl(fd, VFIO_GROUP_GET_DEVICE_FD, text, PATIENT_WITH_LOCKS);
 	if (code >= 0)
 		return code;
 	if (code == -ENODEV)
@@ -88,6 +90,11 @@ int group_file_device(int fd, int group, const char *device, const struct vf_tok
 			"%s: the kernel takes no VF token for it: it is neither PF nor VF, or its PF has another "
 			"driver than vfio-pci; leave the token out",
 			device);
+	if (code == -EAGAIN)
+		return tenon_fail(err, code,
+				  "%s: cannot open it: the kernel cannot reset it while somebody holds its lock or its "
+				  "bus's; try again when what resets, binds or rescans there has ended",
+				  device);
 	return tenon_fail(err, code, "%s: cannot open it through IOMMU group %d: %s; see the host's kernel log", device,
 			  group, strerror(-code));
 }

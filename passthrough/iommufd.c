@@ -12,6 +12,7 @@
 #include "group.h"
 #include "iommufd.h"
 #include "kernel.h"
+#include "patience.h"
 #include "uapi.h"
 #include "vf_token.h"
 
@@ -190,39 +191,55 @@ static int bind_cdev(const struct iommufd *self, int cdev, const struct vf_token
 		.iommufd = self->fd,
 		.token_uuid_ptr = token ? (uintptr_t)token->uuid : 0,
 	};
-	int code = kernel_ioctl(cdev, VFIO_DEVICE_BIND_IOMMUFD, &request);
+	/* Binding resets the function, and fails as a whole where that finds a lock taken: vfio_pci_core_enable(). */
+	int code = patient_ioctl(cdev, VFIO_DEVICE_BIND_IOMMUFD, &request, PATIENT_WITH_LOCKS);
 	bool unchecked = code == -EINVAL && token;
 	if (unchecked) {
 		request.argsz = sizeof(struct vfio_device_bind_iommufd);
 		request.flags = 0;
-		code = kernel_ioctl(cdev, VFIO_DEVICE_BIND_IOMMUFD, &request);
+		code = patient_ioctl(cdev, VFIO_DEVICE_BIND_IOMMUFD, &request, PATIENT_WITH_LOCKS);
 	}
 	*device_id = request.out_devid;
 	return code < 0 ? code : unchecked;
 }
 
-static int refuse_bind(int code, const struct vf_token *token, const char *name, struct tenon_error *err)
+/* In words; what the kernel has one code for, and sysfs does not tell apart, is named together. */
+static int refuse_bind(int code, const struct vf_token *token, const char *name, const struct space_member *member,
+		       struct tenon_error *err)
 {
-	char folder[96];
+	char members[192], group[32] = "";
+	if ((code == -EINVAL || code == -EPERM) && group_is_firmware_s(member->group))
+		return group_refuse_firmware_s(member->group, name, err);
+	if (member->group >= 0)
+		snprintf(group, sizeof(group), " %d", member->group);
 	switch (code) {
 	case -EINVAL: /* also what the kernel says of a device whose DMA its IOMMU cannot keep coherent with the caches */
-		return tenon_fail(err, -EBUSY,
-				  "%s: cannot bind: already open, in another process or twice in this one; end the "
-				  "process that uses it (fuser -v /dev/vfio/devices/* shows it)",
-				  name);
-	case -EBUSY:
+		return tenon_fail(
+			err, -EBUSY,
+			"%s: cannot bind: already open, in another process or twice in this one%s; end the process "
+			"that "
+			"uses it (fuser -v /dev/vfio/devices/* shows it)%s",
+			name, member->passed ? ", or its open file was bound before, by an open that failed, too" : "",
+			member->passed ? ", or pass a file that was opened anew" : "");
+	case -EBUSY: /* vfio_device_block_group() */
 		return tenon_fail(err, code,
-				  "%s: cannot bind: another process owns its IOMMU group; end the process that uses it "
-				  "(fuser -v /dev/vfio/* /dev/vfio/devices/* shows it)",
-				  name);
-	case -EPERM: /* two reasons that the kernel does not tell apart: iommufd_device_bind */
-		snprintf(folder, sizeof(folder), "/sys/bus/pci/devices/%.64s", name);
+				  "%s: cannot bind: another process has its IOMMU group%s open; end the process that "
+				  "uses it (fuser -v /dev/vfio/* shows it)",
+				  name, group);
+	case -EPERM: /* iommu_device_claim_dma_owner(), a host driver being an owner, too; or iommufd_device_bind() */
+		group_describe(member->group, members, sizeof(members));
 		return tenon_fail(
 			err, code,
-			"%s: cannot bind: another process has a device of its IOMMU group %d, which goes to one "
-			"VM as a whole, or the host cannot isolate its interrupts; end that process (fuser -v "
-			"/dev/vfio/devices/* shows it), or turn interrupt remapping on in the firmware",
-			name, group_of(folder));
+			"%s: cannot bind: a host driver or another process has a device of its IOMMU group%s (%s), "
+			"which goes to one VM as a whole, or the host cannot isolate its interrupts; tenon bind them, "
+			"end that process (fuser -v /dev/vfio/devices/*), or turn interrupt remapping on in the "
+			"firmware",
+			name, group, members);
+	case -EAGAIN:
+		return tenon_fail(err, code,
+				  "%s: cannot bind: the kernel cannot reset it while somebody holds its lock or its "
+				  "bus's; try again when what resets, binds or rescans there has ended",
+				  name);
 	case -EACCES:
 		return tenon_fail(
 			err, code,
@@ -238,12 +255,12 @@ static int refuse_bind(int code, const struct vf_token *token, const char *name,
 }
 
 int iommufd_attach(struct space_backend *backend, int cdev, const struct vf_token *token, const char *name,
-		   uint32_t *device_id, struct tenon_error *err)
+		   struct space_member *member, struct tenon_error *err)
 {
 	struct iommufd *self = iommufd(backend);
-	int unchecked = bind_cdev(self, cdev, token, device_id);
+	int unchecked = bind_cdev(self, cdev, token, &member->device_id);
 	if (unchecked < 0)
-		return refuse_bind(unchecked, token, name, err);
+		return refuse_bind(unchecked, token, name, member, err);
 
 	struct vfio_device_attach_iommufd_pt attach = {.argsz = sizeof(attach), .pt_id = self->ioas};
 	int code = kernel_ioctl(cdev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);

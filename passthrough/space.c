@@ -410,7 +410,7 @@ int space_join_iommufd(struct tenon_space *space, int cdev, const struct vf_toke
 		       struct space_member *member, struct tenon_error *err)
 {
 	/* Attach before mapping: the device's reserved addresses are known only then. */
-	int unchecked = iommufd_attach(space->backend, cdev, token, name, &member->device_id, err);
+	int unchecked = iommufd_attach(space->backend, cdev, token, name, member, err);
 	int code = unchecked < 0 ? unchecked : map_all(space, err);
 	if (code < 0 && unchecked >= 0)
 		iommufd_detach(cdev);

@@ -41,6 +41,7 @@ struct space_member {
 		device_id; /* what iommufd calls the binding, as in VFIO_DEVICE_GET_PCI_HOT_RESET_INFO; 0: not by iommufd */
 	int group;         /* IOMMU group number; -1: not known */
 	int group_fd;      /* borrowed from the container; -1: not by group */
+	bool passed;       /* the device's file came open, and may have been bound before */
 	bool joined;
 };
 

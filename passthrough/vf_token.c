@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "group.h"
 #include "kernel.h"
 #include "uapi.h"
 #include "vf_token.h"
@@ -71,6 +72,25 @@ int vf_token_check(const char *bdf, struct tenon_error *err)
 			"out",
 			bdf, pf, driver);
 	return 0;
+}
+
+unsigned vf_token_holders(const char *pf, char *text, size_t capacity)
+{
+	char path[128], vf[32], driver[64];
+	unsigned count = 0;
+	size_t used = 0;
+	text[0] = '\0';
+	for (unsigned i = 0; pf[0] && used < capacity; i++) {
+		snprintf(path, sizeof(path), SYSFS_DEVICES "%s/virtfn%u", pf, i);
+		if (kernel_link_name(path, vf, sizeof(vf)) < 0)
+			break;
+		snprintf(path, sizeof(path), SYSFS_DEVICES "%s/driver", vf);
+		if (kernel_link_name(path, driver, sizeof(driver)) < 0 || !group_driver_is_vfio(driver))
+			continue;
+		used += (size_t)snprintf(text + used, capacity - used, "%s%s (%s)", count ? ", " : "", vf, driver);
+		count++;
+	}
+	return count;
 }
 
 int vf_token_set(int fd, const struct vf_token *token, const char *name, struct tenon_error *err)

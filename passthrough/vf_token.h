@@ -4,6 +4,7 @@
 #define VF_TOKEN_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <tenon/error.h>
@@ -27,6 +28,13 @@ int vf_token_parse(const char *text, const char *name, struct vf_token *out, str
  * @param bdf  "": not known, and nothing is checked
  */
 int vf_token_check(const char *bdf, struct tenon_error *err);
+
+/**
+ * Lists the VFs of a PF that VFIO drivers have, "0000:3b:10.0 (vfio-pci), ...": whoever uses them knows a token.
+ *
+ * @return how many; 0 also when it is no PF or not known
+ */
+unsigned vf_token_holders(const char *pf, char *text, size_t capacity);
 
 /** Sets the token of an open PF. A device that is no PF is left alone. */
 int vf_token_set(int fd, const struct vf_token *token, const char *name, struct tenon_error *err);

@@ -9,12 +9,11 @@
 #include <sys/mman.h>
 
 #include "kernel.h"
+#include "patience.h"
 #include "uapi.h"
 #include "vfio_file.h"
 
 #define REGIONS_MAX           VFIO_PCI_NUM_REGIONS
-#define RESET_TRIES           10
-#define RESET_PAUSE_MS        10
 #define REGION_INFO_BYTES_MAX 65536u /* a capability chain longer than this is not from a sane kernel */
 
 struct vfio_file {
@@ -233,22 +232,10 @@ static int irq_unmask(struct transport *transport, unsigned irq, struct tenon_er
 	return 0;
 }
 
-/* The kernel only tries the locks of a device and of its neighbours, which a reader of sysfs may hold for a moment. */
-static int patient_ioctl(const struct vfio_file *file, unsigned long request, void *argument)
-{
-	int code = -EAGAIN;
-	for (unsigned tries = 0; (code == -EAGAIN || code == -EBUSY) && tries < RESET_TRIES; tries++) {
-		if (tries)
-			kernel_sleep_ms(RESET_PAUSE_MS);
-		code = kernel_ioctl(file->fd, request, argument);
-	}
-	return code;
-}
-
 static int reset(struct transport *transport, struct tenon_error *err)
 {
 	struct vfio_file *file = vfio_file(transport);
-	int code = patient_ioctl(file, VFIO_DEVICE_RESET, NULL);
+	int code = patient_ioctl(file->fd, VFIO_DEVICE_RESET, NULL, PATIENT_WITH_NEIGHBOURS);
 	if (code < 0)
 		return tenon_fail(err, code, "%s: VFIO_DEVICE_RESET failed: %s; see the host's kernel log", file->name,
 				  strerror(-code));
@@ -287,7 +274,8 @@ static int hot_reset_info(struct transport *transport, struct transport_hot_rese
 		return tenon_fail(err, -ENOMEM, "%s: cannot ask for its hot reset: out of memory; free some memory",
 				  file->name);
 	info->argsz = (uint32_t)bytes;
-	int code = patient_ioctl(file, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, info); /* EAGAIN: the topology changed */
+	/* EAGAIN: the topology changed */
+	int code = patient_ioctl(file->fd, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, info, PATIENT_WITH_NEIGHBOURS);
 	if (code == -ENODEV)
 		code = 0; /* neither slot nor bus can be reset */
 	else if (code == -ENOSPC) {
@@ -315,7 +303,7 @@ static int hot_reset(struct transport *transport, const int *group_fds, unsigned
 	request->count = count;
 	if (count)
 		memcpy(request->group_fds, group_fds, count * sizeof(int32_t));
-	int code = patient_ioctl(file, VFIO_DEVICE_PCI_HOT_RESET, request);
+	int code = patient_ioctl(file->fd, VFIO_DEVICE_PCI_HOT_RESET, request, PATIENT_WITH_NEIGHBOURS);
 	free(request);
 	if (code < 0)
 		return tenon_fail(

@@ -27,6 +27,21 @@ bool model_cdev_group_blocked(const struct fake_device *device)
 	return device->group_owned;
 }
 
+/* iommu_device_claim_dma_owner, iommu_group_claim_dma_owner: a host driver is an owner, too. */
+int model_cdev_claim_group(const struct fake_device *device)
+{
+	return model_cdev_group_blocked(device) ? -EPERM : device->firmware_memory ? -EINVAL : 0;
+}
+
+/* The reset in vfio_pci_core_enable. */
+int model_cdev_try_lock(struct fake_device *device)
+{
+	if (!device->open_busy)
+		return 0;
+	device->open_busy--;
+	return -EAGAIN;
+}
+
 void model_cdev_forget(struct fake_device *device)
 {
 	device->resets++;
@@ -81,13 +96,17 @@ static int bind(struct fake_file *file, struct vfio_device_bind_iommufd *request
 	} else if (request->flags) {
 		return -EINVAL;
 	}
-	if (model_cdev_group_blocked(device) || model_group_is_open(device->group))
+	if (model_group_is_open(device->group))
 		return -EBUSY;
 	if (file->iommufd || device->owner || device->open_elsewhere)
 		return -EINVAL;
 	if (!iommufd || iommufd->kind != FILE_IOMMUFD)
 		return -EBADF;
 	int code = world.bind_tokens ? model_group_match_token(device, token) : 0;
+	if (code == 0)
+		code = model_cdev_claim_group(device);
+	if (code == 0)
+		code = model_cdev_try_lock(device);
 	if (code < 0)
 		return code;
 

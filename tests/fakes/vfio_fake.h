@@ -187,7 +187,9 @@ struct fake_device {
 	unsigned irq_count_lie; /* MSI-X count of GET_IRQ_INFO; 0: the truth */
 	int open_error;
 	bool open_elsewhere;                    /* another process has it: BIND says EINVAL */
-	bool group_owned;                       /* BIND says EBUSY */
+	bool group_owned;                       /* another process has a device of its group: BIND says EPERM */
+	bool firmware_memory;                   /* the group cannot be had, as the firmware keeps memory for it */
+	unsigned open_busy;                     /* so often opening says EAGAIN: somebody holds the device's lock */
 	uint64_t reserved_first, reserved_last; /* IOVA reserved for it beside the MSI window; last 0: none */
 
 	/* What the hardware saw */

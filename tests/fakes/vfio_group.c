@@ -77,8 +77,9 @@ static int set_container(struct fake_file *file, int fd)
 		return -EINVAL;
 	if (container->kind != FILE_CONTAINER)
 		return -EBADFD;
-	if (model_cdev_group_blocked(any_member(file->group)))
-		return -EBUSY;
+	int code = model_cdev_claim_group(any_member(file->group));
+	if (code < 0)
+		return code;
 	struct fake_ioas *ioas = model_ioas_of(container, container->ioas);
 	for (unsigned i = 0; ioas && i < world.device_count; i++) {
 		if (world.devices[i]->group == file->group && model_ioas_attach(ioas, world.devices[i]) < 0) {
@@ -166,6 +167,9 @@ static int get_device_fd(struct fake_file *file, const char *text)
 		return code;
 	if (!file->container || !file->container->ioas)
 		return -EINVAL;
+	code = model_cdev_try_lock(device);
+	if (code < 0)
+		return code;
 	if (device->owner)
 		fake_report_misuse("%s is opened twice", device->bdf);
 

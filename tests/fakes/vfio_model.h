@@ -118,6 +118,10 @@ void model_cdev_closed(struct fake_file *file);
 void model_cdev_enable(struct fake_device *device, struct fake_file *file);
 /** Another member of the group has a driver that does DMA, or somebody else has the group. */
 bool model_cdev_group_blocked(const struct fake_device *device);
+/** What becoming its group's owner says. */
+int model_cdev_claim_group(const struct fake_device *device);
+/** @return -EAGAIN as often as a test asked for it */
+int model_cdev_try_lock(struct fake_device *device);
 /** What pci_try_reset_function does: the device forgets, its config space comes back. */
 int model_cdev_reset_function(struct fake_device *device);
 /** What a reset of any kind does to the hardware. */

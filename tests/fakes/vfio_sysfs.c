@@ -60,6 +60,15 @@ static int copy_name(const char *text, char *name, size_t capacity)
 	return 0;
 }
 
+static int virtual_function(const struct fake_device *pf, unsigned number, char *name, size_t capacity)
+{
+	for (unsigned i = 0; i < world.device_count; i++) {
+		if (strcmp(world.devices[i]->physfn, pf->bdf) == 0 && number-- == 0)
+			return copy_name(world.devices[i]->bdf, name, capacity);
+	}
+	return -ENOENT;
+}
+
 static int sysfs_link(const char *path, char *name, size_t capacity)
 {
 	const char *rest;
@@ -68,6 +77,9 @@ static int sysfs_link(const char *path, char *name, size_t capacity)
 		return copy_name(device->uuid[0] ? "mdev" : "pci", name, capacity);
 	if (device && strcmp(rest, "physfn") == 0 && device->physfn[0])
 		return copy_name(device->physfn, name, capacity);
+	unsigned number;
+	if (device && sscanf(rest, "virtfn%u", &number) == 1)
+		return virtual_function(device, number, name, capacity);
 	if (device && strcmp(rest, "driver") == 0 && device->driver[0])
 		return copy_name(device->driver, name, capacity);
 	if (device && strcmp(rest, "iommu_group") == 0 && device->group >= 0) {

@@ -277,6 +277,41 @@ Test(container, devices_of_one_group_share_its_file)
 	fixture_close(&fixture);
 }
 
+/* A VMM may give the devices of a group different operations, and close them in any order. */
+static void mixed_operations(bool first_has, bool close_first)
+{
+	fake_world_reset();
+	struct fixture fixture;
+	struct fake_device *fakes[] = {fake_nvme("0000:3b:00.0"), fake_edu("0000:3b:00.1")};
+	struct fake_host hosts[2];
+	struct tenon_device *devices[2];
+	use_interface(&fixture, TENON_INTERFACE_CONTAINER);
+	for (unsigned i = 0; i < 2; i++) {
+		host_init(&hosts[i]);
+		if (first_has != (i == 0)) {
+			hosts[i].ops.file_add = NULL;
+			hosts[i].ops.file_remove = NULL;
+		}
+		struct tenon_device_options options = fixture_options(&fixture, fakes[i]);
+		options.ops = &hosts[i].ops;
+		options.host = &hosts[i];
+		cr_assert_eq(tenon_device_open(&options, &devices[i], &fixture.err), 0, "%s", fixture.err.message);
+	}
+	cr_assert_eq(fake_journal_count("file_add"), 1);
+	tenon_device_close(devices[close_first ? 0 : 1]);
+	tenon_device_close(devices[close_first ? 1 : 0]);
+	cr_assert_eq(fake_journal_count("file_remove"), 1);
+	fixture_close(&fixture);
+}
+
+Test(container, hypervisor_gets_and_loses_a_group_once_whichever_device_tells_it)
+{
+	mixed_operations(true, true);
+	mixed_operations(true, false);
+	mixed_operations(false, true);
+	mixed_operations(false, false);
+}
+
 Test(container, same_device_cannot_be_assigned_twice)
 {
 	struct fixture fixture;
@@ -366,7 +401,8 @@ Test(container, each_call_that_fails_is_named)
 		{FAKE_OPEN, EACCES, "read-write access"},
 		{FAKE_API_VERSION, ENOTTY, "VFIO_GET_API_VERSION"},
 		{FAKE_GROUP_STATUS, EIO, "VFIO_GROUP_GET_STATUS"},
-		{FAKE_SET_CONTAINER, EBUSY, "another owner"},
+		{FAKE_SET_CONTAINER, EPERM, "group 59 (0000:3b:00.0 (vfio-pci)) has another owner"},
+		{FAKE_SET_CONTAINER, EBUSY, "address space that a host driver gave"},
 		{FAKE_SET_CONTAINER, EIO, "group 59"},
 		{FAKE_SET_IOMMU, EPERM, "interrupt remapping"},
 		{FAKE_SET_IOMMU, ENODEV, "CONFIG_VFIO_IOMMU_TYPE1"},

@@ -170,6 +170,23 @@ Test(device_open, passed_fd_that_stays_bound_leaves_the_address_space)
 	fixture_close(&fixture);
 }
 
+Test(device_open, passed_fd_that_a_failed_open_left_bound_is_refused_with_what_to_pass)
+{
+	fake_nvme("0000:3b:00.0");
+	int fd = kernel_open("/dev/vfio/devices/vfio0", 2);
+	struct fixture fixture;
+	fixture_init(&fixture);
+	struct tenon_device_options options = fixture_options(&fixture, NULL);
+	options.cdev = fd;
+	fake_fail_kind(FAKE_GET_INFO, 1, EIO);
+	cr_assert_eq(tenon_device_open(&options, &fixture.device, &fixture.err), -EIO);
+	cr_assert_eq(tenon_device_open(&options, &fixture.device, &fixture.err), -EBUSY);
+	assert_says(&fixture, "opened anew");
+	kernel_close(fd);
+	fixture.device = NULL;
+	fixture_close(&fixture);
+}
+
 Test(device_open, passed_fd_may_be_closed_while_the_device_is_in_use)
 {
 	struct fake_device *fake = fake_nvme("0000:3b:00.0");
@@ -533,8 +550,102 @@ Test(device_open, group_that_another_process_owns_is_refused)
 	struct fixture fixture;
 	fixture_init(&fixture);
 	const struct tenon_device_options options = fixture_options(&fixture, fake);
+	assert_refused(&fixture, &options, -EPERM);
+	assert_says(&fixture, "group 59 (0000:3b:00.0 (vfio-pci))");
+}
+
+Test(device_open, group_of_a_device_given_by_its_path_is_named)
+{
+	struct fixture fixture;
+	fake_nvme("0000:3b:00.0")->group_owned = true;
+	fixture_init(&fixture);
+	struct tenon_device_options options = fixture_options(&fixture, NULL);
+	options.address = "/dev/vfio/devices/vfio0";
+	assert_refused(&fixture, &options, -EPERM);
+	assert_says(&fixture, "group 59 (");
+}
+
+/* ---- Devices that the firmware keeps for itself ---- */
+
+static const char firmware_regions[] = "0x00000000000a0000 0x00000000000affff direct-relaxable\n"
+				       "0x000000007b800000 0x000000007fffffff direct\n"
+				       "0x00000000fee00000 0x00000000feefffff msi\n";
+static const char usual_regions[] = "0x00000000000a0000 0x00000000000affff direct-relaxable\n"
+				    "0x00000000fee00000 0x00000000feefffff msi\n";
+
+static void refuse_firmware_s(enum tenon_interface interface, const char *regions, int expected, const char *words)
+{
+	fake_world_reset();
+	struct fake_device *fake = fake_nvme("0000:3b:00.0");
+	struct fixture fixture;
+	const struct tenon_space_options space = {.size = sizeof(space), .interface = interface};
+	fake->firmware_memory = true;
+	fake_set_file("/sys/kernel/iommu_groups/59/reserved_regions", regions, strlen(regions));
+	fixture_init(&fixture);
+	tenon_space_destroy(fixture.space);
+	cr_assert_eq(tenon_space_create(&space, &fixture.space, NULL), 0);
+	const struct tenon_device_options options = fixture_options(&fixture, fake);
+	assert_refused(&fixture, &options, expected);
+	assert_says(&fixture, words);
+}
+
+Test(device_open, device_that_the_firmware_keeps_memory_for_is_refused_as_such)
+{
+	refuse_firmware_s(TENON_INTERFACE_IOMMUFD, firmware_regions, -EOPNOTSUPP, "firmware keeps memory");
+	refuse_firmware_s(TENON_INTERFACE_CONTAINER, firmware_regions, -EOPNOTSUPP, "firmware keeps memory");
+}
+
+Test(device_open, memory_that_the_firmware_lets_go_of_is_no_reason)
+{
+	refuse_firmware_s(TENON_INTERFACE_IOMMUFD, usual_regions, -EBUSY, "already open");
+	refuse_firmware_s(TENON_INTERFACE_CONTAINER, usual_regions, -EINVAL, "group 59");
+}
+
+Test(device_open, reserved_regions_that_cannot_be_read_leave_the_kernel_s_reason)
+{
+	struct fake_device *fake = fake_nvme("0000:3b:00.0");
+	struct fixture fixture;
+	fake->firmware_memory = true;
+	fake_set_file("/sys/kernel/iommu_groups/59/reserved_regions", firmware_regions, strlen(firmware_regions));
+	fixture_init(&fixture);
+	fake_fail_kind(FAKE_PREAD, 1, EIO);
+	const struct tenon_device_options options = fixture_options(&fixture, fake);
 	assert_refused(&fixture, &options, -EBUSY);
-	assert_says(&fixture, "group");
+	assert_says(&fixture, "already open");
+}
+
+/* ---- Locks ---- */
+
+static void open_busy(enum tenon_interface interface, unsigned times, int expected)
+{
+	fake_world_reset();
+	struct fake_device *fake = fake_nvme("0000:3b:00.0");
+	struct fixture fixture;
+	const struct tenon_space_options space = {.size = sizeof(space), .interface = interface};
+	fake->open_busy = times;
+	fixture_init(&fixture);
+	tenon_space_destroy(fixture.space);
+	cr_assert_eq(tenon_space_create(&space, &fixture.space, NULL), 0);
+	const struct tenon_device_options options = fixture_options(&fixture, fake);
+	if (expected < 0) {
+		assert_refused(&fixture, &options, expected);
+		assert_says(&fixture, "lock");
+		return;
+	}
+	cr_assert_eq(tenon_device_open(&options, &fixture.device, &fixture.err), 0, "%s", fixture.err.message);
+	fixture_close(&fixture);
+}
+
+Test(device_open, lock_that_somebody_holds_for_a_moment_is_waited_for)
+{
+	open_busy(TENON_INTERFACE_IOMMUFD, 3, 0);
+	open_busy(TENON_INTERFACE_CONTAINER, 3, 0);
+}
+
+Test(device_open, lock_that_somebody_keeps_is_not_waited_for_without_end)
+{
+	open_busy(TENON_INTERFACE_IOMMUFD, 1000, -EAGAIN);
+	open_busy(TENON_INTERFACE_CONTAINER, 1000, -EAGAIN);
 }
 
 Test(device_open, host_without_interrupt_remapping_is_refused_with_what_to_turn_on)

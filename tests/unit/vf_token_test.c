@@ -144,6 +144,21 @@ Test(vf_token, pf_sets_it_where_binding_does_not)
 	fixture_close(&trio.fixture);
 }
 
+Test(vf_token, replacing_what_users_of_vfs_may_know_is_warned_of)
+{
+	struct trio trio;
+	init(&trio, TENON_INTERFACE_IOMMUFD);
+	struct tenon_device *pf = open_device(&trio, trio.pf, TOKEN);
+	cr_assert(host_logged(&trio.fixture.host, "in use with another: 0000:3b:10.0 (vfio-pci)"));
+	tenon_device_close(pf);
+	fake_device_driver(trio.vf, "nvme");
+	trio.fixture.host.log_count = 0;
+	pf = open_device(&trio, trio.pf, TOKEN);
+	cr_assert_not(host_logged(&trio.fixture.host, "in use with another"), "a host driver knows no token");
+	tenon_device_close(pf);
+	fixture_close(&trio.fixture);
+}
+
 Test(vf_token, one_that_cannot_be_set_refuses_the_pf)
 {
 	struct trio trio;

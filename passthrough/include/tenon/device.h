@@ -70,7 +70,7 @@ struct tenon_device_options {
 	const char *address;
 	/*
 	 * An open VFIO character device, borrowed: the library works on a duplicate. The kernel binds it for good, so it stays
-	 * bound until its owner closes it too. 0: open it by address.
+	 * bound until its owner closes it too; after an open that failed pass a newly opened file. 0: open it by address.
 	 */
 	int cdev;
 	enum tenon_slot_kind slot;

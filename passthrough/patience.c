@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+/* Owns how long a lock that somebody else holds is waited for. */
+#include <errno.h>
+#include <stdbool.h>
+
+#include "kernel.h"
+#include "patience.h"
+
+#define TRIES    10
+#define PAUSE_MS 10
+
+static bool is_passing(int code, enum patience patience)
+{
+	return code == -EAGAIN || (code == -EBUSY && patience == PATIENT_WITH_NEIGHBOURS);
+}
+
+int patient_ioctl(int fd, unsigned long request, void *argument, enum patience patience)
+{
+	int code = kernel_ioctl(fd, request, argument);
+	for (unsigned tries = 1; is_passing(code, patience) && tries < TRIES; tries++) {
+		kernel_sleep_ms(PAUSE_MS);
+		code = kernel_ioctl(fd, request, argument);
+	}
+	return code;
+}

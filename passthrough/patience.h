@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* Kernel calls that fail for a moment. */
+#ifndef PATIENCE_H
+#define PATIENCE_H
+
+enum patience {
+	PATIENT_WITH_LOCKS = 1,     /* EAGAIN */
+	PATIENT_WITH_NEIGHBOURS = 2 /* and EBUSY, where that says nothing else */
+};
+
+/**
+ * An ioctl on a device or its group, tried again for a tenth of a second: the kernel only tries the locks of a device and of its
+ * neighbours, which a reader of sysfs or a driver's probe may hold for a moment. One that fails has changed nothing.
+ *
+ * @return as kernel_ioctl
+ */
+int patient_ioctl(int fd, unsigned long request, void *argument, enum patience patience);
+
+#endif
