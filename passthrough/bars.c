@@ -327,6 +327,8 @@ void bars_place(struct tenon_device *device)
 		if (bar->placed.enabled || !now.enabled)
 			continue;
 		bar->placed = now;
+		if (i == TENON_DEVICE_ROM)
+			rom_placed(device);
 		device->ops->bar_placed(device->host, &bar->placed);
 		map_into_guest(device, bar);
 	}

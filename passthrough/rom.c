@@ -15,8 +15,7 @@
 #include "kernel.h"
 #include "rom.h"
 
-#define ROM_BYTES_MIN 2048u               /* the register has no lower address bits */
-#define ROM_BYTES_MAX ((size_t)16u << 20) /* nor more than these */
+#define ROM_BYTES_MIN 2048u /* the register has no lower address bits */
 
 static uint64_t rounded(uint64_t bytes)
 {
@@ -116,27 +115,48 @@ void rom_finish(struct tenon_device *device)
 	device->rom.content = NULL;
 }
 
-static int load_from_device(struct tenon_device *device)
+void rom_placed(struct tenon_device *device)
+{
+	device->rom.failed = false;
+}
+
+static int load_piece(struct tenon_device *device, size_t piece)
 {
 	struct rom *rom = &device->rom;
-	uint8_t *content = malloc(rom->size_bytes);
-	if (!content)
-		return -ENOMEM;
-	memset(content, 0xff, rom->size_bytes);
-	int code = device->transport->ops->region_read(device->transport, VFIO_PCI_ROM_REGION_INDEX, 0, content,
-						       (unsigned)rom->device_bytes);
-	if (code < 0) {
-		free(content);
-		return code;
+	uint64_t at = (uint64_t)piece * ROM_PIECE_BYTES;
+	if (rom->loaded[piece])
+		return 0;
+	uint64_t bytes = at < rom->device_bytes ? rom->device_bytes - at : 0;
+	if (bytes > ROM_PIECE_BYTES)
+		bytes = ROM_PIECE_BYTES;
+	int code = bytes ? device->transport->ops->region_read(device->transport, VFIO_PCI_ROM_REGION_INDEX, at,
+							       rom->content + at, (unsigned)bytes)
+			 : 0;
+	rom->loaded[piece] = code == 0;
+	return code;
+}
+
+/* Reading is slow, and other vCPUs wait meanwhile: never more than the guest's access needs, nor twice what failed. */
+static int load_from_device(struct tenon_device *device, uint64_t offset, unsigned size_bytes)
+{
+	struct rom *rom = &device->rom;
+	if (!rom->content) {
+		rom->content = malloc(rom->size_bytes);
+		if (!rom->content)
+			return -ENOMEM;
+		memset(rom->content, 0xff, rom->size_bytes);
 	}
-	rom->content = content;
-	return 0;
+	int code = rom->failed ? -EIO : load_piece(device, offset / ROM_PIECE_BYTES);
+	if (code == 0)
+		code = load_piece(device, (offset + size_bytes - 1) / ROM_PIECE_BYTES);
+	rom->failed = code < 0;
+	return code;
 }
 
 int rom_read(struct tenon_device *device, uint64_t offset, void *data, unsigned size_bytes)
 {
 	struct rom *rom = &device->rom;
-	int code = rom->content ? 0 : load_from_device(device);
+	int code = rom->device_bytes ? load_from_device(device, offset, size_bytes) : 0;
 	if (code == 0)
 		memcpy(data, rom->content + offset, size_bytes);
 	return code;

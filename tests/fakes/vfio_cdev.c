@@ -356,6 +356,7 @@ static ssize_t rom_read(struct fake_device *device, uint8_t *data, size_t size, 
 	if (!model_config_memory_enabled(device))
 		return -EIO;
 	device->rom_reads++;
+	device->rom_read_max = size > device->rom_read_max ? size : device->rom_read_max;
 	if (size > device->rom_bar_bytes - at)
 		size = device->rom_bar_bytes - at;
 	for (size_t i = 0; i < size; i++)

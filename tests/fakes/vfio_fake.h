@@ -169,6 +169,7 @@ struct fake_device {
 	uint32_t rom_bar_bytes; /* 0: no expansion ROM */
 	uint32_t rom_bytes;     /* of its image: what lies behind reads ones */
 	unsigned rom_reads;     /* how often the kernel had to map it */
+	size_t rom_read_max;    /* the largest read of it */
 	bool intx_line;         /* the device asserts its INTx */
 	void (*bar_written)(void *context, struct fake_device *device);
 	void *bar_written_context;

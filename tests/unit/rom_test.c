@@ -161,14 +161,37 @@ Test(rom, reset_unplaces_it)
 	fixture_close(&fixture);
 }
 
-Test(rom, device_that_does_not_answer_reads_ones_and_is_asked_again)
+Test(rom, device_that_does_not_answer_reads_ones_and_is_asked_again_when_it_is_placed_anew)
 {
 	struct fixture fixture;
 	open_with(&fixture, card_with_rom(0x10000, 0xc000), TENON_ROM_DEVICE, NULL);
 	place_rom(&fixture);
 	fake_fail_kind(FAKE_PREAD, 1, EIO);
 	cr_assert_eq(guest_bar(&fixture, TENON_DEVICE_ROM, 0, 2), 0xffff);
+	fake_calls_forget();
+	cr_assert_eq(guest_bar(&fixture, TENON_DEVICE_ROM, 0, 2), 0xffff);
+	cr_assert_eq(fake_calls(FAKE_PREAD), 0, "each access asks a device that does not answer");
+	guest_config_write(&fixture, PCI_ROM_ADDRESS, 4, ROM_GPA);
+	place_rom(&fixture);
 	cr_assert_eq(guest_bar(&fixture, TENON_DEVICE_ROM, 0, 2), 0xaa55);
+	fixture_close(&fixture);
+}
+
+/* 16 MiB in one go would hold the guest's other accesses up for long. */
+Test(rom, large_one_is_read_in_pieces)
+{
+	struct fixture fixture;
+	open_with(&fixture, card_with_rom(0x1000000, 0xffff00), TENON_ROM_DEVICE, NULL);
+	place_rom(&fixture);
+	cr_assert_eq(guest_bar(&fixture, TENON_DEVICE_ROM, 0, 2), 0xaa55);
+	cr_assert_eq(fixture.fake->rom_reads, 1);
+	cr_assert_leq(fixture.fake->rom_read_max, 0x10000);
+	for (uint32_t at = 0xfffe; at < 0x10002; at++)
+		cr_assert_eq(guest_bar(&fixture, TENON_DEVICE_ROM, at, 1), fake_rom_byte(at), "at 0x%x", at);
+	cr_assert_eq(guest_bar(&fixture, TENON_DEVICE_ROM, 0x1ffff, 2),
+		     fake_rom_byte(0x1ffff) | fake_rom_byte(0x20000) << 8, "across two pieces");
+	cr_assert_eq(guest_bar(&fixture, TENON_DEVICE_ROM, 0xfffff8, 8), UINT64_MAX);
+	cr_assert_eq(fixture.fake->rom_reads, 4);
 	fixture_close(&fixture);
 }
 
