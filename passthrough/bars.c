@@ -152,6 +152,15 @@ static int query_bar(struct tenon_device *device, unsigned index, struct tenon_e
 	return 0;
 }
 
+/* Only what the guest can reach without a trap can be reached by other devices. */
+static bool is_any_mapped(const struct tenon_device *device)
+{
+	bool any = false;
+	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++)
+		any |= device->info.bars[i].mappable_bytes > 0;
+	return any;
+}
+
 int bars_init(struct tenon_device *device, struct tenon_error *err)
 {
 	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
@@ -169,29 +178,8 @@ int bars_init(struct tenon_device *device, struct tenon_error *err)
 			map_areas(device, i);
 	}
 	make_rom_register(device);
+	device->info.peer_to_peer = device->info.peer_to_peer && is_any_mapped(device);
 	return 0;
-}
-
-static bool is_visible(const struct bar *bar)
-{
-	for (unsigned i = 0; i < bar->region.area_count; i++) {
-		if (bar->area_gpa[i])
-			return true;
-	}
-	return false;
-}
-
-void bars_finish(struct tenon_device *device)
-{
-	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
-		struct bar *bar = &device->bars.bar[i];
-		/* Addresses that the guest may still reach must never become other memory of this process. */
-		if (bar->hva && is_visible(bar))
-			kernel_block(bar->hva, bar->reserved_bytes);
-		else if (bar->hva)
-			kernel_unmap(bar->hva, bar->reserved_bytes);
-		bar->hva = NULL;
-	}
 }
 
 static bool is_awake(const struct tenon_device *device)
@@ -243,65 +231,91 @@ static bool same_place(const struct tenon_bar_placement *a, const struct tenon_b
 	return a->enabled == b->enabled && (!a->enabled || a->address == b->address);
 }
 
-/* Other devices reach what the guest reaches, at the same address. Not all of a guest's addresses are DMA addresses. */
+/* Where the guest is to see an area without a trap; 0: nowhere. */
+static uint64_t wanted_gpa(const struct tenon_device *device, const struct bar *bar, unsigned area)
+{
+	if (!bar->hva || !bar->placed.enabled || bar->placed.address % PAGE_BYTES || device->bars.trapped)
+		return 0;
+	return bar->placed.address + bar->region.areas[area].offset;
+}
+
+/*
+ * Other devices reach what the guest reaches, at the same address. Not all of a guest's addresses are DMA addresses.
+ *
+ * The kernel maps a BAR page by page, at each time that the guest turns decoding on. Kept mapped meanwhile, a peer's DMA would reach
+ * a device that does not answer, which the host may take for a fatal error.
+ */
 static void map_for_peers(struct tenon_device *device, struct bar *bar, unsigned area)
 {
 	struct tenon_error error;
-	if (!device->info.peer_to_peer || bar->peer_gpa[area])
+	if (!device->info.peer_to_peer || bar->peer_gpa[area] || bar->peers_refused)
 		return;
 	if (space_map_bar(device->space, bar->area_gpa[area], bar->region.areas[area].size_bytes,
-			  (uint8_t *)bar->hva + bar->region.areas[area].offset, &error) < 0)
-		device_log(device, TENON_LOG_WARNING, "%s: BAR %u is out of reach of other devices' DMA: %s",
-			   device->address.name, bar->placed.bar, error.message);
-	else
+			  (uint8_t *)bar->hva + bar->region.areas[area].offset, &error) == 0) {
 		bar->peer_gpa[area] = bar->area_gpa[area];
+		return;
+	}
+	bar->peers_refused = true;
+	if (!bar->peers_told)
+		device_log(
+			device, TENON_LOG_WARNING,
+			"%s: BAR %u is out of reach of other devices' DMA, at 0x%llx and wherever else that fails: %s",
+			device->address.name, bar->placed.bar, (unsigned long long)bar->placed.address, error.message);
+	bar->peers_told = true;
 }
 
-static void unmap_for_peers(struct tenon_device *device, struct bar *bar, unsigned area)
+/* @return whether it is gone */
+static bool take_back(struct tenon_device *device, struct bar *bar, unsigned area, bool from_peers)
 {
 	struct tenon_error error;
-	if (!bar->peer_gpa[area])
-		return;
-	if (space_unmap_bar(device->space, bar->peer_gpa[area], bar->region.areas[area].size_bytes, &error) < 0)
+	uint64_t *gpa = from_peers ? &bar->peer_gpa[area] : &bar->area_gpa[area];
+	uint64_t size_bytes = bar->region.areas[area].size_bytes;
+	int code = from_peers ? space_unmap_bar(device->space, *gpa, size_bytes, &error)
+			      : device->ops->memory_unmap(device->host, *gpa, size_bytes, &error);
+	if (code == 0) {
+		*gpa = 0;
+		bar->stuck_told = false;
+		return true;
+	}
+	if (!bar->stuck_told)
 		device_log_error(device, &error);
-	else
-		bar->peer_gpa[area] = 0;
+	bar->stuck_told = true;
+	return false;
 }
 
-/* What the VMM cannot withdraw stays where it is, and is tried again the next time. */
-static void unmap_from_guest(struct tenon_device *device, struct bar *bar)
+/* Takes back what is not where it is to be. What cannot be taken back stays where it is, and is tried again every time. */
+static void withdraw(struct tenon_device *device, struct bar *bar)
 {
 	for (unsigned i = 0; i < bar->region.area_count; i++) {
-		struct tenon_error error;
-		unmap_for_peers(device, bar, i);
-		if (!bar->area_gpa[i])
-			continue;
-		if (device->ops->memory_unmap(device->host, bar->area_gpa[i], bar->region.areas[i].size_bytes, &error) <
-		    0)
-			device_log_error(device, &error);
-		else
-			bar->area_gpa[i] = 0;
+		uint64_t gpa = wanted_gpa(device, bar, i);
+		if (bar->peer_gpa[i] && bar->peer_gpa[i] != gpa)
+			take_back(device, bar, i, true);
+		if (bar->area_gpa[i] && bar->area_gpa[i] != gpa)
+			take_back(device, bar, i, false);
 	}
 }
 
+/* Maps what is not mapped yet, but never what was refused since the BAR was placed. */
 static void map_into_guest(struct tenon_device *device, struct bar *bar)
 {
-	if (!bar->hva || bar->placed.address % PAGE_BYTES || device->bars.trapped)
-		return;
+	bool refused = bar->refused;
 	for (unsigned i = 0; i < bar->region.area_count; i++) {
 		const struct transport_area *area = &bar->region.areas[i];
+		uint64_t gpa = wanted_gpa(device, bar, i);
 		struct tenon_error error;
-		if (bar->area_gpa[i]) /* could not be withdrawn from where it was */
-			continue;
 		/* Refused where the guest put the BAR over something else; it then works trapped, if at all, as on hardware. */
-		if (device->ops->memory_map(device->host, bar->placed.address + area->offset, area->size_bytes,
-					    (uint8_t *)bar->hva + area->offset, &error) < 0)
-			device_log(device, TENON_LOG_WARNING, "%s: BAR %u at 0x%llx stays trapped: %s",
-				   device->address.name, bar->placed.bar, (unsigned long long)bar->placed.address,
-				   error.message);
-		else
-			bar->area_gpa[i] = bar->placed.address + area->offset;
-		if (bar->area_gpa[i])
+		if (gpa && !bar->area_gpa[i] && !refused) {
+			if (device->ops->memory_map(device->host, gpa, area->size_bytes,
+						    (uint8_t *)bar->hva + area->offset, &error) == 0) {
+				bar->area_gpa[i] = gpa;
+			} else {
+				bar->refused = true;
+				device_log(device, TENON_LOG_WARNING, "%s: BAR %u at 0x%llx stays trapped: %s",
+					   device->address.name, bar->placed.bar,
+					   (unsigned long long)bar->placed.address, error.message);
+			}
+		}
+		if (gpa && bar->area_gpa[i] == gpa)
 			map_for_peers(device, bar, i);
 	}
 }
@@ -311,11 +325,11 @@ void bars_withdraw(struct tenon_device *device)
 	for (unsigned i = 0; i < PLACES; i++) {
 		struct bar *bar = &device->bars.bar[i];
 		struct tenon_bar_placement now = wanted(device, i);
-		if (!bar->placed.enabled || same_place(&bar->placed, &now))
-			continue;
-		unmap_from_guest(device, bar);
-		bar->placed.enabled = false;
-		device->ops->bar_placed(device->host, &bar->placed);
+		bool leaves = bar->placed.enabled && !same_place(&bar->placed, &now);
+		bar->placed.enabled = bar->placed.enabled && !leaves;
+		withdraw(device, bar);
+		if (leaves)
+			device->ops->bar_placed(device->host, &bar->placed);
 	}
 }
 
@@ -324,12 +338,13 @@ void bars_place(struct tenon_device *device)
 	for (unsigned i = 0; i < PLACES; i++) {
 		struct bar *bar = &device->bars.bar[i];
 		struct tenon_bar_placement now = wanted(device, i);
-		if (bar->placed.enabled || !now.enabled)
-			continue;
-		bar->placed = now;
-		if (i == TENON_DEVICE_ROM)
-			rom_placed(device);
-		device->ops->bar_placed(device->host, &bar->placed);
+		if (!bar->placed.enabled && now.enabled) {
+			bar->placed = now;
+			bar->refused = bar->peers_refused = false;
+			if (i == TENON_DEVICE_ROM)
+				rom_placed(device);
+			device->ops->bar_placed(device->host, &bar->placed);
+		}
 		map_into_guest(device, bar);
 	}
 }
@@ -341,16 +356,37 @@ void bars_direct(struct tenon_device *device, bool direct)
 	device->bars.trapped = !direct;
 	for (unsigned i = 0; i < PLACES; i++) {
 		struct bar *bar = &device->bars.bar[i];
-		if (!bar->placed.enabled)
-			continue;
-		if (direct)
-			map_into_guest(device, bar);
-		else
-			unmap_from_guest(device, bar);
+		bar->refused = bar->peers_refused = false;
+		withdraw(device, bar);
+		map_into_guest(device, bar);
 	}
 }
 
 bool bars_decoded(const struct tenon_device *device, unsigned bar)
 {
 	return device->bars.bar[bar].placed.enabled;
+}
+
+static bool is_visible(const struct bar *bar)
+{
+	for (unsigned i = 0; i < bar->region.area_count; i++) {
+		if (bar->area_gpa[i])
+			return true;
+	}
+	return false;
+}
+
+void bars_finish(struct tenon_device *device)
+{
+	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
+		struct bar *bar = &device->bars.bar[i];
+		bar->placed.enabled = false;
+		withdraw(device, bar);
+		/* Addresses that the guest may still reach must never become other memory of this process. */
+		if (bar->hva && is_visible(bar))
+			kernel_block(bar->hva, bar->reserved_bytes);
+		else if (bar->hva)
+			kernel_unmap(bar->hva, bar->reserved_bytes);
+		bar->hva = NULL;
+	}
 }

@@ -22,6 +22,9 @@ struct bar {
 	struct tenon_bar_placement placed;      /* as the VMM was last told */
 	uint64_t area_gpa[TRANSPORT_AREAS_MAX]; /* where the guest sees each area right now; 0: nowhere */
 	uint64_t peer_gpa[TRANSPORT_AREAS_MAX]; /* where other devices reach each area right now; 0: nowhere */
+	bool refused, peers_refused;            /* since it was placed: not to be tried again there */
+	bool peers_told;                        /* that it is out of reach somewhere: once is enough */
+	bool stuck_told;                        /* that something cannot be taken back */
 };
 
 struct bars {

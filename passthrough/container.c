@@ -61,6 +61,12 @@ static int map(struct space_backend *backend, const struct tenon_space_region *r
 				  "guest memory at 0x%llx: the container takes no more mappings; raise "
 				  "vfio_iommu_type1.dma_entry_limit",
 				  (unsigned long long)region->gpa);
+	if (code == -EEXIST) /* not other memory, which the space would have seen */
+		return tenon_fail(
+			err, code,
+			"guest memory at 0x%llx: a device's BAR is mapped there for DMA between devices; add the "
+			"memory elsewhere, or have the guest move the BAR",
+			(unsigned long long)region->gpa);
 	if (code < 0)
 		return tenon_fail(err, code, "guest memory at 0x%llx: cannot map %llu MiB for DMA: %s; %s",
 				  (unsigned long long)region->gpa, (unsigned long long)(region->size_bytes >> 20),
@@ -89,6 +95,13 @@ static int unmap(struct space_backend *backend, uint64_t gpa, uint64_t size_byte
 				  "guest memory at 0x%llx: cannot unmap it from devices: %s; keep it until the devices "
 				  "are closed",
 				  (unsigned long long)gpa, strerror(-code));
+	/* The kernel calls it a success when nothing was there. */
+	if (request.size != size_bytes)
+		return tenon_fail(
+			err, -EIO,
+			"DMA address 0x%llx: only 0x%llx of 0x%llx bytes were still mapped for devices; end what "
+			"else changes the container's mappings",
+			(unsigned long long)gpa, (unsigned long long)request.size, (unsigned long long)size_bytes);
 	return 0;
 }
 

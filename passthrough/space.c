@@ -453,6 +453,18 @@ bool space_maps_bars(const struct tenon_space *space)
 
 int space_map_bar(struct tenon_space *space, uint64_t gpa, uint64_t size_bytes, void *hva, struct tenon_error *err)
 {
+	/* Asked first: a guest may place BARs where no DMA reaches, and the kernel's refusal would not say that. */
+	const struct tenon_space_region place = {.gpa = gpa, .size_bytes = size_bytes};
+	struct tenon_iova_range ranges[ALLOWED_MAX];
+	int count = space->backend->ops->allowed(space->backend, ranges, ALLOWED_MAX, err);
+	if (count < 0)
+		return count;
+	if (!is_allowed(&place, ranges, count < ALLOWED_MAX ? (unsigned)count : ALLOWED_MAX))
+		return tenon_fail(
+			err, -ERANGE,
+			"DMA address 0x%llx: the host's IOMMU does not allow it; let the guest place its BARs "
+			"lower, or keep DMA between devices in memory",
+			(unsigned long long)gpa);
 	return space->backend->ops->map_bar(space->backend, gpa, size_bytes, hva, err);
 }
 

@@ -361,6 +361,62 @@ Test(bars, failed_unmap_is_tried_again_where_the_memory_is)
 	fixture_close(&fixture);
 }
 
+static unsigned visible_at(const struct fixture *fixture, uint64_t gpa)
+{
+	return host_mapped(&fixture->host, gpa) != NULL;
+}
+
+Test(bars, failed_unmap_is_tried_again_at_the_next_write_of_command)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
+	guest_place(&fixture);
+	host_fail(&fixture.host, HOST_MEMORY_UNMAP, 1, EINTR);
+	guest_command(&fixture, 0, PCI_COMMAND_MEMORY);
+	cr_assert(visible_at(&fixture, BAR_GPA));
+	guest_command(&fixture, 0, PCI_COMMAND_MASTER);
+	cr_assert_eq(fixture.host.map_count, 0, "the guest still reaches a BAR that it switched off");
+	fixture_close(&fixture);
+}
+
+Test(bars, bar_that_was_stuck_is_mapped_where_it_is_once_it_comes_off)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
+	guest_place(&fixture);
+	host_fail(&fixture.host, HOST_MEMORY_UNMAP, 1, EINTR);
+	guest_config_write(&fixture, PCI_BASE_ADDRESS_0, 4, BAR_GPA + 0x100000);
+	cr_assert(visible_at(&fixture, BAR_GPA));
+	guest_command(&fixture, 0, PCI_COMMAND_MASTER);
+	cr_assert(!visible_at(&fixture, BAR_GPA));
+	cr_assert(visible_at(&fixture, BAR_GPA + 0x100000));
+	fixture_close(&fixture);
+}
+
+Test(bars, failed_unmap_is_tried_again_at_close)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
+	guest_place(&fixture);
+	host_fail(&fixture.host, HOST_MEMORY_UNMAP, 1, EINTR);
+	fixture_close(&fixture);
+}
+
+Test(bars, unmap_that_fails_again_and_again_is_logged_once)
+{
+	struct fixture fixture;
+	fixture_open(&fixture, fake_nvme("0000:3b:00.0"));
+	guest_place(&fixture);
+	host_fail_always(&fixture.host, HOST_MEMORY_UNMAP, EINTR);
+	for (unsigned i = 0; i < 10; i++) {
+		guest_command(&fixture, 0, PCI_COMMAND_MEMORY);
+		guest_command(&fixture, 0, PCI_COMMAND_MASTER);
+	}
+	cr_assert_eq(fixture.host.log_count, 1, "logged %u times", fixture.host.log_count);
+	host_fail_always(&fixture.host, HOST_MEMORY_UNMAP, 0);
+	fixture_close(&fixture);
+}
+
 /* A mapping keeps its file open: kept as it is, it would keep the device from everybody until this process ends. */
 Test(bars, device_is_given_back_even_if_the_guest_may_still_reach_its_memory)
 {

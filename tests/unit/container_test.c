@@ -6,6 +6,7 @@
 
 #include <criterion/criterion.h>
 #include <linux/pci_regs.h>
+#include <linux/vfio.h>
 
 #include "device.h"
 #include "kernel.h"
@@ -567,6 +568,127 @@ Test(container, bar_that_stays_reachable_is_logged_and_withdrawn_later)
 	guest_command(&fixture, PCI_COMMAND_MEMORY, 0);
 	guest_command(&fixture, 0, PCI_COMMAND_MEMORY);
 	cr_assert_eq(fake_dma_mappings(), 1, "RAM");
+	fixture_close(&fixture);
+}
+
+Test(container, bar_that_stays_reachable_is_tried_again_at_the_next_write_of_command)
+{
+	struct fixture fixture;
+	fixture_open_by_group(&fixture, fake_nvme("0000:3b:00.0"));
+	guest_place(&fixture);
+	fake_fail_kind(FAKE_DMA_UNMAP, 1, EIO);
+	guest_config_write(&fixture, PCI_BASE_ADDRESS_0, 4, BAR_GPA + 0x100000);
+	cr_assert(fake_dma_reaches(fixture.fake, BAR_GPA, true), "the model failed nothing");
+	guest_command(&fixture, 0, PCI_COMMAND_MASTER);
+	cr_assert(!fake_dma_reaches(fixture.fake, BAR_GPA, true));
+	cr_assert(fake_dma_reaches(fixture.fake, BAR_GPA + 0x100000, true));
+	fixture_close(&fixture);
+}
+
+Test(container, bar_that_stays_reachable_is_tried_again_at_close)
+{
+	struct fixture fixture;
+	struct fake_device *second = fake_edu("0000:04:00.0");
+	struct fake_host host;
+	fixture_open_by_group(&fixture, fake_nvme("0000:3b:00.0"));
+	struct tenon_device *other = open_other(&fixture, &host, second);
+	guest_place(&fixture);
+	fake_fail_kind(FAKE_DMA_UNMAP, 1, EIO);
+	tenon_device_close(fixture.device);
+	fixture.device = NULL;
+	cr_assert(!fake_dma_reaches(second, BAR_GPA, true), "DMA reaches a device that the VM has no more");
+	tenon_device_close(other);
+	fixture_close(&fixture);
+}
+
+Test(container, bar_beyond_the_iommu_is_not_mapped_and_told_of_once)
+{
+	struct fixture fixture;
+	fixture_open_by_group(&fixture, fake_nvme("0000:3b:00.0"));
+	guest_config_write(&fixture, PCI_BASE_ADDRESS_0, 4, 0);
+	guest_config_write(&fixture, PCI_BASE_ADDRESS_1, 4, 0x10000);
+	fake_calls_forget();
+	for (unsigned i = 0; i < 20; i++) {
+		guest_command(&fixture, PCI_COMMAND_MEMORY, 0);
+		cr_assert_not_null(host_mapped(&fixture.host, 0x1000000000000), "the guest has it all the same");
+		guest_command(&fixture, 0, PCI_COMMAND_MEMORY);
+	}
+	cr_assert_eq(fake_calls(FAKE_DMA_MAP), 0);
+	cr_assert(host_logged(&fixture.host, "does not allow"));
+	cr_assert_eq(fixture.host.log_count, 1, "told %u times", fixture.host.log_count);
+	fixture_close(&fixture);
+}
+
+Test(container, iommu_that_does_not_tell_what_it_allows_maps_no_bar)
+{
+	struct fixture fixture;
+	fixture_open_by_group(&fixture, fake_nvme("0000:3b:00.0"));
+	fake_fail_kind(FAKE_IOMMU_INFO, 1, EIO);
+	guest_place(&fixture);
+	cr_assert(host_logged(&fixture.host, "VFIO_IOMMU_GET_INFO"));
+	cr_assert_not_null(host_mapped(&fixture.host, BAR_GPA));
+	fixture_close(&fixture);
+}
+
+static bool is_peer(struct fake_device *fake, bool can_map)
+{
+	struct fixture fixture;
+	use_interface(&fixture, TENON_INTERFACE_CONTAINER);
+	if (!can_map) {
+		fixture.host.ops.memory_map = NULL;
+		fixture.host.ops.memory_unmap = NULL;
+	}
+	fixture.device = open_device(&fixture, fake);
+	bool peer = tenon_device_info(fixture.device)->peer_to_peer;
+	fixture_close(&fixture);
+	return peer;
+}
+
+Test(container, device_whose_bars_trap_is_out_of_reach_of_others)
+{
+	cr_assert(is_peer(fake_nvme("0000:3b:00.0"), true));
+	cr_assert_not(is_peer(fake_nvme("0000:3c:00.0"), false), "the VMM maps nothing");
+	cr_assert_not(is_peer(fake_serial_card("0000:05:00.0"), true), "its BARs are smaller than a page");
+}
+
+static int add_memory(struct fixture *fixture, uint64_t gpa)
+{
+	const struct tenon_space_region region = {
+		.size = sizeof(region), .gpa = gpa, .size_bytes = RAM_BYTES, .hva = fixture_ram()};
+	return tenon_space_add(fixture->space, &region, &fixture->err);
+}
+
+Test(container, memory_over_a_bar_that_devices_reach_is_refused_as_such)
+{
+	struct fixture fixture;
+	fixture_open_by_group(&fixture, fake_nvme("0000:3b:00.0"));
+	guest_place(&fixture);
+	int code = add_memory(&fixture, BAR_GPA);
+	cr_assert_eq(code, -EEXIST);
+	assert_message(&fixture.err, code);
+	cr_assert(strstr(fixture.err.message, "BAR"), "%s", fixture.err.message);
+	fixture_close(&fixture);
+}
+
+Test(container, memory_that_somebody_else_unmapped_is_noticed)
+{
+	struct fixture fixture;
+	int fd = kernel_open("/dev/vfio/vfio", 2);
+	const struct tenon_space_options options = {.size = sizeof(options), .container = fd};
+	fixture_init(&fixture);
+	tenon_space_destroy(fixture.space);
+	cr_assert_eq(tenon_space_create(&options, &fixture.space, NULL), 0);
+	fixture.device = open_device(&fixture, fake_nvme("0000:3b:00.0"));
+	cr_assert_eq(add_memory(&fixture, 0x1000000), 0, "%s", fixture.err.message);
+	struct vfio_iommu_type1_dma_unmap unmap = {.argsz = sizeof(unmap), .iova = 0x1000000, .size = RAM_BYTES};
+	cr_assert_eq(kernel_ioctl(fd, VFIO_IOMMU_UNMAP_DMA, &unmap), 0);
+	int code = tenon_space_remove(fixture.space, 0x1000000, RAM_BYTES, &fixture.err);
+	cr_assert_eq(code, -EIO);
+	assert_message(&fixture.err, code);
+	fixture.host.device = NULL;
+	tenon_device_close(fixture.device);
+	fixture.device = NULL;
+	kernel_close(fd);
 	fixture_close(&fixture);
 }
 
