@@ -164,7 +164,7 @@ static bool show_standard(struct builder *builder, unsigned at)
 	unsigned bytes = standard_bytes(builder->hardware, at, row);
 	if (id == PCI_CAP_ID_EXP && bytes > bytes_to_next(builder, at)) /* some devices end it early */
 		bytes = bytes_to_next(builder, at);
-	if (bytes < 3 || at + bytes > STANDARD_END || !claim(builder, at, bytes))
+	if (bytes < 3 || at + bytes > builder->policy->standard_bytes || !claim(builder, at, bytes))
 		return false;
 
 	memcpy(config->value + at, builder->hardware + at, bytes);

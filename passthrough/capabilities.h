@@ -8,8 +8,9 @@
 #include "config.h"
 
 struct capabilities_policy {
-	bool root_bus;    /* the guest's slot is on the root bus, else behind a root port */
-	bool sriov_shown; /* read-only */
+	bool root_bus;           /* the guest's slot is on the root bus, else behind a root port */
+	bool sriov_shown;        /* read-only */
+	unsigned standard_bytes; /* where the device's standard space ends: 256, or less where it is cut short */
 };
 
 /**

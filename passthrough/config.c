@@ -12,8 +12,9 @@
 #include "config_table.h"
 #include "device.h"
 
-#define HEADER_BYTES  0x40u
-#define MULTIFUNCTION 0x80u
+#define HEADER_BYTES   0x40u
+#define STANDARD_BYTES 0x100u
+#define MULTIFUNCTION  0x80u
 
 uint16_t config_value16(const struct config *config, unsigned offset)
 {
@@ -45,19 +46,23 @@ static uint32_t get(const uint8_t *bytes, unsigned offset, unsigned size_bytes)
 	return value;
 }
 
-static int read_hardware(struct tenon_device *device, uint8_t *hardware, unsigned *size_bytes, struct tenon_error *err)
+/* @param present  gets how many bytes the device has; a mediated one may have an odd number (mtty: 255) */
+static int read_hardware(struct tenon_device *device, uint8_t *hardware, unsigned *present, struct tenon_error *err)
 {
 	struct transport_region region;
 	int code = device->transport->ops->region_info(device->transport, VFIO_PCI_CONFIG_REGION_INDEX, &region, err);
 	if (code < 0)
 		return code;
-	if (region.size_bytes < 256)
-		return tenon_fail(err, -ENODEV,
-				  "%s: its config space has %llu bytes, not 256 or 4096; report this kernel",
-				  device->address.name, (unsigned long long)region.size_bytes);
-	*size_bytes = region.size_bytes >= TENON_CONFIG_BYTES ? TENON_CONFIG_BYTES : 256;
+	if (region.size_bytes < HEADER_BYTES)
+		return tenon_fail(
+			err, -ENODEV,
+			"%s: its config space has %llu bytes, less than PCI's header of 64; report this kernel",
+			device->address.name, (unsigned long long)region.size_bytes);
+	*present = region.size_bytes >= TENON_CONFIG_BYTES ? TENON_CONFIG_BYTES
+		   : region.size_bytes >= STANDARD_BYTES   ? STANDARD_BYTES
+							   : (unsigned)region.size_bytes;
 	code = device->transport->ops->region_read(device->transport, VFIO_PCI_CONFIG_REGION_INDEX, 0, hardware,
-						   *size_bytes);
+						   *present);
 	if (code < 0)
 		return tenon_fail(err, code, "%s: cannot read its config space: %s; see the host's kernel log",
 				  device->address.name, strerror(-code));
@@ -74,14 +79,27 @@ static unsigned device_control_at(const struct config *config, unsigned index)
 	return config->pcie && offset + 2 <= config->pcie_bytes ? config->pcie + offset : 0;
 }
 
+/* What the device lacks reads zero, and so that no access reaches beyond its end, the last bytes before that never change. */
+static void blank_rest(struct config *config, const uint8_t *hardware, unsigned present)
+{
+	for (unsigned i = present & ~3u; i < config->size_bytes; i++) {
+		config->value[i] |= hardware[i] & config->live[i];
+		config->live[i] = config->pass[i] = 0;
+	}
+	for (unsigned i = present; i < config->size_bytes; i++)
+		config->value[i] = config->write[i] = config->hook[i] = 0;
+}
+
 int config_init(struct tenon_device *device, const struct tenon_device_options *options, struct tenon_error *err)
 {
 	struct config *config = &device->config;
 	uint8_t hardware[TENON_CONFIG_BYTES];
 	memset(hardware, 0, sizeof(hardware));
-	int code = read_hardware(device, hardware, &config->size_bytes, err);
+	unsigned present;
+	int code = read_hardware(device, hardware, &present, err);
 	if (code < 0)
 		return code;
+	config->size_bytes = present < STANDARD_BYTES ? STANDARD_BYTES : present;
 
 	memcpy(config->value, hardware, HEADER_BYTES);
 	memset(config->value + PCI_BASE_ADDRESS_0, 0, 4 * TENON_DEVICE_BARS);
@@ -91,8 +109,10 @@ int config_init(struct tenon_device *device, const struct tenon_device_options *
 	const struct capabilities_policy policy = {
 		.root_bus = options->slot == TENON_SLOT_ROOT_BUS,
 		.sriov_shown = options->sriov == TENON_SRIOV_READ_ONLY,
+		.standard_bytes = present < STANDARD_BYTES ? present : STANDARD_BYTES,
 	};
 	capabilities_build(config, hardware, &policy);
+	blank_rest(config, hardware, present);
 	for (unsigned i = 0; i < 2; i++) {
 		unsigned at = device_control_at(config, i);
 		config->device_control[i] = at ? (uint16_t)get(hardware, at, 2) : 0;

@@ -161,7 +161,7 @@ struct fake_device {
 	uint8_t config[FAKE_CONFIG_MAX];
 	uint8_t writable[FAKE_CONFIG_MAX];
 	uint8_t write_1_clears[FAKE_CONFIG_MAX];
-	unsigned config_bytes;            /* 256 or 4096 */
+	unsigned config_bytes;            /* 256 or 4096; less or odd for a mediated device */
 	unsigned pm, msi, msix, pcie, af; /* offsets of capabilities, 0: none */
 	uint8_t last_capability;          /* where the next pointer of the chain's end is */
 	uint16_t last_extended;

@@ -269,6 +269,72 @@ Test(config_space, conventional_device_has_nothing_beyond_256_bytes)
 	fixture_close(&fixture);
 }
 
+/* As the kernel's sample mtty: 255 bytes. */
+Test(config_space, what_a_short_config_space_lacks_reads_zero)
+{
+	struct fake_device *fake = fake_edu("0000:04:00.0");
+	fake_config_set(fake, 0xfc, 4, 0xaabbccdd);
+	fake_config_writable(fake, 0xf8, 4, ~0u);
+	fake->config_bytes = 255;
+	struct fixture fixture;
+	fixture_open(&fixture, fake);
+	cr_assert_eq(guest_config(&fixture, PCI_VENDOR_ID, 2), 0x1234);
+	cr_assert_eq(guest_config(&fixture, 0xfc, 4), 0x00bbccdd);
+	cr_assert_eq(guest_config(&fixture, 0xff, 1), 0);
+	cr_assert_eq(guest_config(&fixture, 0x100, 4), 0);
+	guest_config_write(&fixture, 0xfc, 4, 0);
+	guest_config_write(&fixture, 0xff, 1, 0);
+	cr_assert_eq(guest_config(&fixture, 0xfc, 4), 0x00bbccdd);
+	guest_config_write(&fixture, 0xf8, 4, 0x11223344);
+	cr_assert_eq(guest_config(&fixture, 0xf8, 4), 0x11223344, "what it has works as ever");
+	cr_assert_neq(guest_capability(&fixture, PCI_CAP_ID_MSI), 0);
+	cr_assert_eq(fixture.host.log_count, 0, "%s", fixture.host.logs[0].text);
+	fixture_close(&fixture);
+}
+
+Test(config_space, capability_that_a_short_config_space_cuts_is_hidden)
+{
+	struct fake_device *fake = fake_device_add("0000:04:00.0", 0x8086, 0x1533, 4);
+	fake_add_pm(fake, 0x40);
+	fake_add_pm(fake, 0xf8);
+	fake_add_msi(fake, 0x50, 1, true, false);
+	fake->config_bytes = 0x58;
+	struct fixture fixture;
+	fixture_open(&fixture, fake);
+	cr_assert_eq(guest_capability(&fixture, PCI_CAP_ID_PM), 0x40);
+	cr_assert_eq(guest_capability(&fixture, PCI_CAP_ID_MSI), 0, "it ends behind the end");
+	cr_assert_eq(tenon_device_info(fixture.device)->msi_vectors, 0);
+	fixture_close(&fixture);
+}
+
+Test(config_space, header_alone_is_enough)
+{
+	struct fake_device *fake = fake_edu("0000:04:00.0");
+	fake->config_bytes = 64;
+	struct fixture fixture;
+	fixture_open(&fixture, fake);
+	cr_assert_eq(guest_capability(&fixture, PCI_CAP_ID_MSI), 0);
+	guest_place(&fixture);
+	cr_assert_not_null(host_mapped(&fixture.host, BAR_GPA));
+	cr_assert_eq(guest_config(&fixture, 0x40, 4), 0);
+	fixture_close(&fixture);
+}
+
+Test(config_space, less_than_a_header_is_refused)
+{
+	struct fake_device *fake = fake_edu("0000:04:00.0");
+	fake->config_bytes = 63;
+	struct fixture fixture;
+	fixture_init(&fixture);
+	const struct tenon_device_options options = fixture_options(&fixture, fake);
+	int code = tenon_device_open(&options, &fixture.device, &fixture.err);
+	cr_assert_eq(code, -ENODEV);
+	assert_message(&fixture.err, code);
+	cr_assert(strstr(fixture.err.message, "63 bytes"), "%s", fixture.err.message);
+	fixture.device = NULL;
+	fixture_close(&fixture);
+}
+
 Test(config_space, every_size_reads_the_same_bytes)
 {
 	struct fixture fixture;
