@@ -95,7 +95,7 @@ int config_init(struct tenon_device *device, const struct tenon_device_options *
 	struct config *config = &device->config;
 	uint8_t hardware[TENON_CONFIG_BYTES];
 	memset(hardware, 0, sizeof(hardware));
-	unsigned present;
+	unsigned present = 0;
 	int code = read_hardware(device, hardware, &present, err);
 	if (code < 0)
 		return code;
