@@ -151,7 +151,8 @@ void assigned_set_bars(struct assigned *assigned, const uint64_t address[TENON_D
 void assigned_get_bars(struct assigned *assigned, uint64_t address[TENON_DEVICE_BARS + 1])
 {
 	const struct tenon_device_info *info = tenon_device_info(assigned->device);
-	address[TENON_DEVICE_ROM] = tenon_device_config_read(assigned->device, PCI_ROM_ADDRESS, 4) & PCI_ROM_ADDRESS_MASK;
+	address[TENON_DEVICE_ROM] =
+		tenon_device_config_read(assigned->device, PCI_ROM_ADDRESS, 4) & PCI_ROM_ADDRESS_MASK;
 	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
 		const struct tenon_bar_info *bar = &info->bars[i];
 		address[i] = 0;
@@ -175,8 +176,7 @@ void assigned_destroy(struct assigned *assigned)
 	for (unsigned i = 0; i <= TENON_DEVICE_ROM; i++) {
 		struct assigned_bar *bar = &assigned->bars[i];
 		if (bar->on_bus)
-			bus_remove(bar->io ? assigned->machine.ports : assigned->machine.memory, bar->first,
-				   bar);
+			bus_remove(bar->io ? assigned->machine.ports : assigned->machine.memory, bar->first, bar);
 		bar->on_bus = false;
 	}
 	in_use_wait(&assigned->bars_in_use);

@@ -38,8 +38,8 @@ struct assigned {
 	struct tenon_vm_host host;
 	struct assigned_machine machine;
 	struct pci_function function;
-	struct in_use config_in_use; /* who is inside config space, or takes events */
-	struct in_use bars_in_use;   /* who is inside a BAR */
+	struct in_use config_in_use;                     /* who is inside config space, or takes events */
+	struct in_use bars_in_use;                       /* who is inside a BAR */
 	struct assigned_bar bars[TENON_DEVICE_BARS + 1]; /* the last: TENON_DEVICE_ROM */
 };
 

@@ -231,7 +231,7 @@ int ctl_main(int argc, char **argv)
 		.options = argp_options, .parser = parse_option, .args_doc = "SOCKET COMMAND", .doc = argp_doc};
 	struct tenon_error error = {0};
 	struct request request = {.err = &error};
-	json_object *answer;
+	json_object *answer = NULL;
 	int code = argp_parse(&argp, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP, NULL, &request);
 	if (code == 0 && request.help) {
 		argp_help(&argp, stdout, ARGP_HELP_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC, argv[0]);

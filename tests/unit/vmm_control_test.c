@@ -303,7 +303,8 @@ Test(control, a_request_may_come_in_pieces)
 Test(control, a_client_that_will_send_no_more_still_gets_its_answers)
 {
 	int fd = client();
-	say(fd, "{\"command\":\"status\"}\n{\"command\":\"device-add\",\"device\":\"ffff:ff:1f.7\"}\n{\"command\":\"dev");
+	say(fd,
+	    "{\"command\":\"status\"}\n{\"command\":\"device-add\",\"device\":\"ffff:ff:1f.7\"}\n{\"command\":\"dev");
 	shutdown(fd, SHUT_WR);
 	cr_expect(strstr(hear(fd), "\"ok\":true"));
 	cr_expect(strstr(hear(fd), "ffff:ff:1f.7"));

@@ -13,7 +13,12 @@ APPEND="console=ttyS0 ${LAB_GUEST_LOG:-quiet}" # e.g. LAB_GUEST_LOG="loglevel=7 
 PATH=$OUT/bin:$PATH
 
 # fact NAME VALUE: something for the judge to look at.
-fact() { echo "$1=$2" >>$OUT/facts; }
+fact() {
+	(
+		flock 9 # several VMs may run
+		echo "$1=$2" >>$OUT/facts
+	) 9>/tmp/facts.lock
+}
 
 # phase TEXT: what goes on now; named when the run times out.
 phase() { echo "$(cut -d' ' -f1 /proc/uptime) $*" >>$OUT/phases; }

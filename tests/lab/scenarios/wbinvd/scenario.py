@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: MIT
+"""WBINVD is KVM's affair while a device's DMA bypasses the caches: registered at attach, gone at detach, on both interfaces."""
+from labkit import *
+
+machine = Machine(
+    disks=[Disk("nvme", 8)],
+    ports=[RootPort("port", at="04.0")],
+    devices=[Device("nvme", "nvme,serial=nvme,drive=nvme", at="00.0", bus="port")],
+)
+modules = ["nvme-core", "nvme"]
+
+
+def judge(run):
+    wanted = 0 if run.scenario.machine.coherent else 1
+    for interface in ("iommufd", "container"):
+        run.expect_equal(f"{interface}: VM's status", run.facts.get(f"{interface}.status"), "0")
+        run.expect_equal(f"{interface}: files that KVM was told of", run.facts.get(f"{interface}.added"), "1")
+        for when, counts in (("attached", f"{wanted} 0"), ("detached", f"{wanted} {wanted}")):
+            run.expect_equal(
+                f"{interface}: registrations and their ends once {when}", run.facts.get(f"{interface}.{when}"), counts
+            )
+        told = "WBINVD" if wanted else ""
+        run.expect_equal(f"{interface}: what the user is told of", run.facts.get(f"{interface}.told"), told)
