@@ -6,6 +6,6 @@ based_on = "wbinvd"
 machine = Machine(
     coherent=True,
     disks=[Disk("nvme", 8)],
-    ports=[RootPort("port", at="04.0")],
-    devices=[Device("nvme", "nvme,serial=nvme,drive=nvme", at="00.0", bus="port")],
+    ports=[RootPort("nvme_port", at="04.0")],
+    devices=[Device("nvme", "nvme,serial=nvme,drive=nvme", at="00.0", bus="nvme_port")],
 )

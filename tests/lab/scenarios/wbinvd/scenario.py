@@ -4,8 +4,8 @@ from labkit import *
 
 machine = Machine(
     disks=[Disk("nvme", 8)],
-    ports=[RootPort("port", at="04.0")],
-    devices=[Device("nvme", "nvme,serial=nvme,drive=nvme", at="00.0", bus="port")],
+    ports=[RootPort("nvme_port", at="04.0")],
+    devices=[Device("nvme", "nvme,serial=nvme,drive=nvme", at="00.0", bus="nvme_port")],
 )
 modules = ["nvme-core", "nvme"]
 
