@@ -101,18 +101,20 @@ static int select_compat(const struct iommufd *self, uint16_t op, uint32_t *ioas
 
 /*
  * An iommufd answers the container's question too, with or without CONFIG_IOMMUFD_VFIO_CONTAINER, for the one IOAS that was made
- * its compatibility IOAS (drivers/iommu/iommufd/vfio_compat.c). An iommufd that we borrow gets back what it had there.
+ * its compatibility IOAS (drivers/iommu/iommufd/vfio_compat.c). Not on an iommufd that we borrow: its owner may use a container's
+ * calls on it meanwhile, and they would reach our IOAS.
  */
 static int coherent(struct space_backend *backend)
 {
 	struct iommufd *self = iommufd(backend);
-	uint32_t before = 0, ioas = self->ioas;
-	bool had_one = !self->own_fd && select_compat(self, IOMMU_VFIO_IOAS_GET, &before) == 0;
+	uint32_t ioas = self->ioas;
+	if (!self->own_fd)
+		return 0;
 	int code = select_compat(self, IOMMU_VFIO_IOAS_SET, &ioas);
 	if (code < 0)
 		return code;
 	code = kernel_ioctl(self->fd, VFIO_CHECK_EXTENSION, (void *)(uintptr_t)VFIO_DMA_CC_IOMMU);
-	select_compat(self, had_one ? IOMMU_VFIO_IOAS_SET : IOMMU_VFIO_IOAS_CLEAR, &before);
+	select_compat(self, IOMMU_VFIO_IOAS_CLEAR, &ioas);
 	return code;
 }
 

@@ -22,7 +22,7 @@ struct space_backend_ops {
 	/* Maps a device's BAR, which is mapped at `hva`, so that the other devices reach it. NULL: this kind cannot. */
 	int (*map_bar)(struct space_backend *backend, uint64_t gpa, uint64_t size_bytes, void *hva,
 		       struct tenon_error *err);
-	/* 1: the IOMMU makes the DMA of all devices coherent with the CPU caches; 0: not that of each; -errno: not known. */
+	/* 1: the IOMMU makes the DMA of all devices coherent with the CPU caches; 0: that cannot be said of all; -errno: not known. */
 	int (*coherent)(struct space_backend *backend);
 	void (*destroy)(struct space_backend *backend);
 };

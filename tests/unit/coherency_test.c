@@ -102,39 +102,31 @@ Test(coherency, kernel_that_does_not_say_is_warned_of)
 	kernel_does_not_say(TENON_INTERFACE_CONTAINER, FAKE_CHECK_EXTENSION);
 }
 
-Test(coherency, borrowed_iommufd_keeps_its_compatibility_ioas)
+/* Its owner may use a container's calls on it at any moment, so that not even a passing change is allowed. */
+Test(coherency, borrowed_iommufd_s_compatibility_ioas_is_never_touched)
 {
-	int iommufd = kernel_open("/dev/iommu", 2);
-	struct iommu_ioas_alloc alloc = {.size = sizeof(alloc)};
-	cr_assert_eq(kernel_ioctl(iommufd, IOMMU_IOAS_ALLOC, &alloc), 0);
-	struct iommu_vfio_ioas compat = {
-		.size = sizeof(compat), .op = IOMMU_VFIO_IOAS_SET, .ioas_id = alloc.out_ioas_id};
-	cr_assert_eq(kernel_ioctl(iommufd, IOMMU_VFIO_IOAS, &compat), 0);
+	for (int lacks_it = 0; lacks_it < 2; lacks_it++) {
+		fake_world_reset();
+		int iommufd = kernel_open("/dev/iommu", 2);
+		struct iommu_ioas_alloc alloc = {.size = sizeof(alloc)};
+		cr_assert_eq(kernel_ioctl(iommufd, IOMMU_IOAS_ALLOC, &alloc), 0);
+		struct iommu_vfio_ioas compat = {
+			.size = sizeof(compat), .op = IOMMU_VFIO_IOAS_SET, .ioas_id = alloc.out_ioas_id};
+		cr_assert_eq(kernel_ioctl(iommufd, IOMMU_VFIO_IOAS, &compat), 0);
 
-	const struct tenon_space_options options = {.size = sizeof(options), .iommufd = iommufd};
-	struct fixture fixture;
-	use_interface(&fixture, &options);
-	fixture.device = open_device(&fixture, fake_nvme("0000:3b:00.0"));
-	compat = (struct iommu_vfio_ioas){.size = sizeof(compat), .op = IOMMU_VFIO_IOAS_GET};
-	cr_assert_eq(kernel_ioctl(iommufd, IOMMU_VFIO_IOAS, &compat), 0);
-	cr_assert_eq(compat.ioas_id, alloc.out_ioas_id);
-	tenon_device_close(fixture.device);
-	tenon_space_destroy(fixture.space);
-	kernel_close(iommufd);
-	assert_nothing_left(&fixture);
-}
-
-Test(coherency, borrowed_iommufd_without_a_compatibility_ioas_gets_none)
-{
-	int iommufd = kernel_open("/dev/iommu", 2);
-	const struct tenon_space_options options = {.size = sizeof(options), .iommufd = iommufd};
-	struct fixture fixture;
-	use_interface(&fixture, &options);
-	fixture.device = open_device(&fixture, fake_nvme("0000:3b:00.0"));
-	struct iommu_vfio_ioas compat = {.size = sizeof(compat), .op = IOMMU_VFIO_IOAS_GET};
-	cr_assert_eq(kernel_ioctl(iommufd, IOMMU_VFIO_IOAS, &compat), -ENODEV);
-	tenon_device_close(fixture.device);
-	tenon_space_destroy(fixture.space);
-	kernel_close(iommufd);
-	assert_nothing_left(&fixture);
+		const struct tenon_space_options options = {.size = sizeof(options), .iommufd = iommufd};
+		struct fixture fixture;
+		struct fake_device *fake = fake_nvme("0000:3b:00.0");
+		fake->non_coherent = lacks_it;
+		use_interface(&fixture, &options);
+		fake_calls_forget();
+		fixture.device = open_device(&fixture, fake);
+		cr_assert_eq(fake_calls(FAKE_VFIO_IOAS), 0);
+		cr_assert_eq(is_coherent(fixture.device), !lacks_it, "sysfs tells");
+		cr_assert(!host_logged(&fixture.host, "does not say"));
+		tenon_device_close(fixture.device);
+		tenon_space_destroy(fixture.space);
+		kernel_close(iommufd);
+		assert_nothing_left(&fixture);
+	}
 }

@@ -124,7 +124,7 @@ struct tenon_device_info {
 	struct tenon_bar_info bars[TENON_DEVICE_BARS];
 	enum tenon_interface interface; /* how it is used; never TENON_INTERFACE_AUTO */
 	/*
-	 * The IOMMU makes all DMA of this device coherent with the CPU caches. Where it does not, KVM honours the guest's
+	 * The IOMMU is known to make all DMA of this device coherent with the CPU caches. Where it does not, KVM honours the guest's
 	 * WBINVD and memory types for the whole VM as long as the device is assigned, which costs speed.
 	 */
 	bool coherent;
