@@ -98,13 +98,17 @@ static int intx_gsi(const struct tenon_vm_host *self, unsigned pin)
 	return pin >= 1 && pin <= 4 ? self->intx_gsi[pin - 1] : -1;
 }
 
+static int refuse_pin(unsigned pin, struct tenon_error *err)
+{
+	return tenon_fail(err, -ENXIO, "INTx pin %u is not wired at this slot; use MSI or MSI-X", pin);
+}
+
 static int host_intx_attach(void *host, unsigned pin, int trigger, int resample, struct tenon_error *err)
 {
 	const struct tenon_vm_host *self = host;
 	int gsi = intx_gsi(self, pin);
-	if (gsi < 0)
-		/* Not -ENOTSUP: driving the line by hand would reach nobody either. */
-		return tenon_fail(err, -ENXIO, "INTx pin %u is not wired at this slot; use MSI or MSI-X", pin);
+	if (gsi < 0) /* not -ENOTSUP: driving the line by hand would reach nobody either */
+		return refuse_pin(pin, err);
 	return tenon_vm_irqfd_attach(self->vm, gsi, trigger, resample, err);
 }
 
@@ -117,13 +121,13 @@ static void host_intx_detach(void *host, unsigned pin, int trigger, int resample
 		log_failure(host, tenon_vm_irqfd_detach(self->vm, gsi, trigger, &error), &error);
 }
 
-static void host_intx_level(void *host, unsigned pin, bool asserted)
+static int host_intx_level(void *host, unsigned pin, bool asserted, struct tenon_error *err)
 {
 	const struct tenon_vm_host *self = host;
 	int gsi = intx_gsi(self, pin);
-	struct tenon_error error;
-	if (gsi >= 0)
-		log_failure(host, tenon_vm_irq_line_hold(self->vm, (uint32_t)gsi, asserted, &error), &error);
+	if (gsi < 0)
+		return refuse_pin(pin, err);
+	return tenon_vm_irq_line_hold(self->vm, (uint32_t)gsi, asserted, err);
 }
 
 const struct tenon_host_ops tenon_vm_host_ops = {

@@ -48,8 +48,8 @@ struct msix_layout {
 struct interrupts {
 	enum interrupt_mode mode;
 	enum tenon_intx_policy intx_policy;
-	unsigned intx_pin; /* 0: none, or it cannot be delivered */
-	bool intx_failed;
+	unsigned intx_pin;  /* 0: none, or it cannot be delivered */
+	bool intx_failed;   /* it could not be turned on, or its line not raised: off until the next reset */
 	bool intx_trapped;  /* through the event loop, not inside the kernel */
 	bool intx_waiting;  /* trapped: it fired, and the guest has not touched the device since */
 	bool intx_asserted; /* trapped: the line as the VMM was last told */

@@ -103,14 +103,24 @@ int intx_enable(struct tenon_device *device, struct tenon_error *err)
 	return enable_trapped(device, err);
 }
 
+/* A line that the VMM does not raise never will be: INTx goes off until the next reset, and with it the trapping. */
 static void set_line(struct tenon_device *device)
 {
 	struct interrupts *interrupts = &device->interrupts;
+	struct tenon_error error;
 	bool disabled = config_value16(&device->config, PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE;
 	bool asserted = interrupts->intx_waiting && !disabled;
-	if (asserted != interrupts->intx_asserted)
-		device->ops->intx_level(device->host, interrupts->intx_pin, asserted);
-	interrupts->intx_asserted = asserted;
+	if (asserted == interrupts->intx_asserted)
+		return;
+	if (device->ops->intx_level(device->host, interrupts->intx_pin, asserted, &error) == 0) {
+		interrupts->intx_asserted = asserted;
+		return;
+	}
+	device_log_error(device, &error);
+	if (asserted) {
+		interrupts->intx_failed = true;
+		interrupts_update(device);
+	}
 }
 
 void intx_disable(struct tenon_device *device)
@@ -153,10 +163,13 @@ void intx_accessed(struct tenon_device *device)
 {
 	struct interrupts *interrupts = &device->interrupts;
 	struct tenon_error error;
-	if (!intx_traps(device) || !interrupts->intx_waiting)
+	if (!intx_traps(device))
 		return;
+	bool waiting = interrupts->intx_waiting;
 	interrupts->intx_waiting = false;
-	set_line(device);
+	set_line(device); /* also one that could not be lowered before */
+	if (!waiting)
+		return;
 	/* After the access: if it silenced the device, no interrupt follows. */
 	if (device->transport->ops->irq_unmask(device->transport, VFIO_PCI_INTX_IRQ_INDEX, &error) < 0)
 		device_log_error(device, &error);

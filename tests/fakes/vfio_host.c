@@ -42,7 +42,7 @@ bool host_fail_any(enum host_op op, unsigned n, int error)
 static int enter(struct fake_host *host, enum host_op op, struct tenon_error *err)
 {
 	static const char *const names[HOST_OPS] = {"file_add",     "memory_map",   "memory_unmap", "route_set",
-						    "route_commit", "irqfd_attach", "intx_attach"};
+						    "route_commit", "irqfd_attach", "intx_attach",  "intx_level"};
 	int error = host->always_error[op];
 	host->calls[op]++;
 	if (host->fail_in[op] && --host->fail_in[op] == 0)
@@ -294,16 +294,20 @@ static void intx_detach(void *context, unsigned pin, int trigger, int resample)
 	fake_journal("intx_detach %u", pin);
 }
 
-static void intx_level(void *context, unsigned pin, bool asserted)
+static int intx_level(void *context, unsigned pin, bool asserted, struct tenon_error *err)
 {
 	struct fake_host *host = context;
+	int code = enter(host, HOST_INTX_LEVEL, err);
+	if (code < 0)
+		return code;
 	if (pin < 1 || pin > 4 || host->intx[pin].trigger >= 0 || host->intx[pin].level == asserted) {
 		fake_report_misuse("intx_level of pin %u, %d", pin, asserted);
-		return;
+		return -EINVAL;
 	}
 	host->intx[pin].edges += asserted;
 	host->intx[pin].level = asserted;
 	fake_journal("intx_level %u %d", pin, asserted);
+	return 0;
 }
 
 static void log_line(void *context, enum tenon_log_level level, const char *message)

@@ -823,3 +823,18 @@ Test(container, mediated_device_works_on_iommufd)
 {
 	open_mediated(TENON_INTERFACE_IOMMUFD);
 }
+
+/* The way that failed first is no failure: the caller's error is not written to. */
+Test(container, space_that_falls_back_to_it_leaves_the_error_untouched)
+{
+	struct fixture fixture;
+	fixture_init(&fixture);
+	fake_set_iommufd(false);
+	const struct tenon_device_options options = fixture_options(&fixture, fake_nvme("0000:3b:00.0"));
+	struct tenon_error err = {.code = 77, .message = "untouched"};
+	cr_assert_eq(tenon_device_open(&options, &fixture.device, &err), 0, "%s", err.message);
+	cr_assert_eq(tenon_space_interface(fixture.space), TENON_INTERFACE_CONTAINER);
+	cr_assert_eq(err.code, 77);
+	cr_assert_str_eq(err.message, "untouched");
+	fixture_close(&fixture);
+}

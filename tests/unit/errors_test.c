@@ -66,6 +66,7 @@ static void open_device(struct vm *vm, unsigned index)
 		.ops = &vm->hosts[index].ops,
 		.host = &vm->hosts[index],
 		.slot = TENON_SLOT_ROOT_PORT,
+		.intx = index == 2 ? TENON_INTX_TRAPPED : TENON_INTX_AUTO,
 	};
 	check(vm, "open", tenon_device_open(&options, &fixture->device, &err), &err);
 	vm->hosts[index].device = fixture->device;
@@ -105,6 +106,10 @@ static void use_msi(struct fixture *fixture)
 	/* Beside the other device's: where devices reach each other, they share one address space. */
 	guest_config_write(fixture, PCI_BASE_ADDRESS_0, 4, BAR_GPA + 0x1000000);
 	guest_command(fixture, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 0);
+	fake_intx(fixture->fake, true); /* trapped, until MSI takes over */
+	tenon_device_next_event(fixture->device);
+	fake_intx(fixture->fake, false);
+	guest_bar(fixture, 0, 0x24, 4);
 	unsigned at = fixture->fake->msi;
 	guest_config_write(fixture, at + PCI_MSI_ADDRESS_LO, 4, MESSAGE_ADDRESS);
 	guest_config_write(fixture, at + PCI_MSI_DATA_64, 2, 0x40);

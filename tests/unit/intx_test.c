@@ -464,3 +464,76 @@ Test(intx_trapped, failure_to_watch_is_logged)
 	cr_assert_not_null(host_mapped(&fixture.host, BAR_GPA), "without INTx nothing need trap");
 	fixture_close(&fixture);
 }
+
+/* A pin that leads nowhere: interrupts would vanish, and BARs trap, without a word. */
+Test(intx_trapped, line_that_cannot_be_raised_is_told_and_ends_the_trapping)
+{
+	struct fixture fixture;
+	open_trapped(&fixture, fake_edu("0000:04:00.0"));
+	cr_assert_eq(fixture.host.map_count, 0);
+	host_fail_always(&fixture.host, HOST_INTX_LEVEL, ENXIO);
+	fake_intx(fixture.fake, true);
+	cr_assert(!level(&fixture, 1));
+	cr_assert(host_logged(&fixture.host, "intx_level"));
+	cr_assert_eq(fixture.fake->irq_kind, -1);
+	cr_assert_not_null(host_mapped(&fixture.host, BAR_GPA), "without INTx nothing need trap");
+	guest_command(&fixture, PCI_COMMAND_INTX_DISABLE, 0);
+	guest_command(&fixture, 0, PCI_COMMAND_INTX_DISABLE);
+	cr_assert_eq(fixture.host.log_count, 1, "tried again at every write");
+
+	host_fail_always(&fixture.host, HOST_INTX_LEVEL, 0);
+	cr_assert_eq(tenon_device_reset(fixture.device, NULL), 0);
+	guest_place(&fixture);
+	fake_intx(fixture.fake, false);
+	fake_intx(fixture.fake, true);
+	cr_assert(level(&fixture, 1), "not tried again after a reset");
+	fixture_close(&fixture);
+}
+
+/* The guest ungates the line by the command register, which is the moment at which it is to rise. */
+Test(intx_trapped, gated_line_that_cannot_be_raised_ends_the_trapping_too)
+{
+	struct fixture fixture;
+	open_trapped(&fixture, fake_edu("0000:04:00.0"));
+	fake_intx(fixture.fake, true);
+	cr_assert(level(&fixture, 1));
+	guest_command(&fixture, PCI_COMMAND_INTX_DISABLE, 0);
+	host_fail_always(&fixture.host, HOST_INTX_LEVEL, ENXIO);
+	guest_command(&fixture, 0, PCI_COMMAND_INTX_DISABLE);
+	cr_assert_eq(fixture.fake->irq_kind, -1);
+	cr_assert_not_null(host_mapped(&fixture.host, BAR_GPA));
+	fixture_close(&fixture);
+}
+
+Test(intx_trapped, line_that_could_not_be_lowered_is_lowered_by_the_next_access)
+{
+	struct fixture fixture;
+	open_trapped(&fixture, fake_edu("0000:04:00.0"));
+	fake_intx(fixture.fake, true);
+	cr_assert(level(&fixture, 1));
+	fake_intx(fixture.fake, false);
+	host_fail(&fixture.host, HOST_INTX_LEVEL, 1, EIO);
+	guest_bar(&fixture, 0, 0x24, 4);
+	cr_assert(level(&fixture, 1));
+	cr_assert(host_logged(&fixture.host, "intx_level"));
+	guest_bar(&fixture, 0, 0x24, 4);
+	cr_assert(!level(&fixture, 1));
+	fixture_close(&fixture);
+}
+
+/* What the VMM was last told survives INTx being off. */
+Test(intx_trapped, line_that_could_not_be_lowered_when_intx_went_off_is_lowered_later)
+{
+	struct fixture fixture;
+	open_trapped(&fixture, fake_edu("0000:04:00.0"));
+	fake_intx(fixture.fake, true);
+	cr_assert(level(&fixture, 1));
+	fake_intx(fixture.fake, false);
+	host_fail(&fixture.host, HOST_INTX_LEVEL, 1, EIO);
+	set_msi(&fixture, true);
+	cr_assert(level(&fixture, 1));
+	set_msi(&fixture, false);
+	guest_bar(&fixture, 0, 0x24, 4);
+	cr_assert(!level(&fixture, 1));
+	fixture_close(&fixture);
+}

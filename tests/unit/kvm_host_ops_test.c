@@ -122,17 +122,21 @@ Test(kvm_host_ops, line_that_devices_share_is_high_while_any_holds_it)
 {
 	struct tenon_vm_host other = host;
 	other.intx_gsi[2] = 17; /* INTC here is INTB there */
-	ops->intx_level(&host, 2, true);
-	ops->intx_level(&other, 3, true);
+	cr_expect_eq(ops->intx_level(&host, 2, true, &error), 0, "%s", error.message);
+	cr_expect_eq(ops->intx_level(&other, 3, true, &error), 0, "%s", error.message);
 	cr_expect(fakekvm_line(17));
-	ops->intx_level(&host, 2, false);
+	cr_expect_eq(ops->intx_level(&host, 2, false, &error), 0, "%s", error.message);
 	cr_expect(fakekvm_line(17), "the other device still holds it");
-	ops->intx_level(&other, 3, false);
+	cr_expect_eq(ops->intx_level(&other, 3, false, &error), 0, "%s", error.message);
 	cr_expect_not(fakekvm_line(17));
-	ops->intx_level(&host, 3, true); /* not wired */
+	cr_expect_eq(ops->intx_level(&host, 1, false, &error), -EINVAL, "a release without a hold");
 	cr_expect_eq(logged, 0);
-	ops->intx_level(&host, 1, false);
-	cr_expect_eq(logged, 1, "a release without a hold");
+}
+
+Test(kvm_host_ops, line_of_a_pin_that_is_not_wired_is_refused)
+{
+	cr_expect_eq(ops->intx_level(&host, 3, true, &error), -ENXIO);
+	cr_expect_not_null(strstr(error.message, "not wired"), "%s", error.message);
 }
 
 Test(kvm_host_ops, files_bars_and_logs_are_passed_on)

@@ -95,9 +95,10 @@ struct tenon_host_ops {
 	/*
 	 * Sets the line of INTx pin 1-4 of this device; a line shared by devices is high while any of them holds it high.
 	 * For INTx where intx_attach is missing or refuses with -ENOTSUP (any other refusal leaves the device without INTx).
-	 * Called only when the level changes. Optional.
+	 * Called when the level changes. A refusal leaves the line as it was: of true (the pin leads nowhere, say) it is logged and
+	 * the device has no INTx until it is reset; of false it is logged and tried again. Optional.
 	 */
-	void (*intx_level)(void *host, unsigned pin, bool asserted);
+	int (*intx_level)(void *host, unsigned pin, bool asserted, struct tenon_error *err);
 };
 
 #pragma GCC visibility pop
