@@ -203,6 +203,8 @@ static int open_and_place(struct hotplug *hotplug, struct assigned *assigned, st
 	if (code == 0)
 		code = assigned_open(assigned, &parts, TENON_SLOT_ROOT_PORT, err);
 	if (code == 0)
+		code = tenon_space_check_resets(machine->space, err);
+	if (code == 0)
 		code = dma_memory_map(&machine->dma, err);
 	if (code < 0)
 		return code;
@@ -353,6 +355,24 @@ static void remove_timed_out(struct hotplug *hotplug, struct slot *slot)
 
 /* ---- Events of the host ---- */
 
+/* A reset that hits other devices of the guest is worse than the error. */
+static bool resets_others(struct assigned *assigned, struct tenon_error *error)
+{
+	struct tenon_reset_plan plan = {.size = sizeof(plan)};
+	if (tenon_device_reset_plan(assigned->device, &plan, error) < 0)
+		return true;
+	for (unsigned i = 0; i < plan.affected_count; i++) {
+		if (plan.affected[i].owner == TENON_RESET_OWNER_SPACE) {
+			tenon_fail(error, -EBUSY,
+				   "%s: not reset after its error: that would reset %s too, which the guest uses; "
+				   "remove it from the VM, or restart the VM",
+				   tenon_device_info(assigned->device)->address, plan.affected[i].address);
+			return true;
+		}
+	}
+	return false;
+}
+
 /*
  * What the guest sees of a reset that it did not ask for: behind a port the device is pulled and plugged in again, which every
  * driver understands; on the root bus it comes back as from a function level reset, with the addresses of its BARs.
@@ -365,6 +385,10 @@ static void reset_device(struct hotplug *hotplug, struct slot *slot)
 	struct tenon_error error;
 	if (task->state != TASK_NONE)
 		return; /* it leaves, or has not come yet: opening resets it */
+	if (resets_others(assigned, &error)) {
+		log_error(&error);
+		return;
+	}
 	if (slot->port) {
 		pci_root_port_eject(slot->port);
 		in_use_wait(&assigned->config_in_use); /* a write from before would reach the device after its reset */

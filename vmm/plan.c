@@ -158,6 +158,7 @@ static json_object *describe(const struct machine *machine)
 	for (unsigned i = 0; i < options->device_count; i++)
 		json_object_array_add(devices, device(&machine->slots.slot[i]));
 	json_object_object_add(plan, "devices", devices);
+	json_object_object_add(plan, "empty_root_ports", json_object_new_int((int)options->hotplug_ports));
 	return plan;
 }
 
@@ -238,6 +239,7 @@ void plan_print_text(const struct machine *machine)
 	printf("CPUs           %s\n", string_of(plan, "cpus"));
 	printf("memory         %llu MiB\n", (unsigned long long)number_of(plan, "memory_bytes") >> 20);
 	printf("serial port    %s\n", string_of(plan, "serial"));
+	printf("empty ports    %s\n", string_of(plan, "empty_root_ports"));
 	printf("memory map\n");
 	for (size_t i = 0; i < json_object_array_length(map); i++) {
 		json_object *range = json_object_array_get_idx(map, i);

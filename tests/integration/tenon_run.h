@@ -63,7 +63,7 @@ int run_wait(struct run *run, unsigned timeout_ms);
 /** run_wait without reading standard output. */
 int run_wait_unread(struct run *run, unsigned timeout_ms);
 
-/** Closes and frees what is ours; kills the program if it still runs. Fails the test if it left a process behind. */
+/** Closes and frees what is ours; kills the program if it still runs. The last of several: fails if a process was left behind. */
 void run_finish(struct run *run);
 
 /** Starts, waits, finishes. @return exit status */

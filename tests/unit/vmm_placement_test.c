@@ -483,3 +483,101 @@ Test(placement, device_without_expansion_rom_gets_no_place_for_one)
 	cr_assert_eq(placement_compute(&device, 1, 4 * GIB, BITS, &placement, NULL), 0);
 	cr_expect_eq(device.address[TENON_DEVICE_ROM], 0);
 }
+
+/* ---- Ports for devices that come later ---- */
+
+static struct placement_device empty_port(void)
+{
+	return (struct placement_device){.name = "--hotplug-ports", .port = a_port, .reserve = true};
+}
+
+static struct placement reserve(struct placement_device *devices, unsigned count)
+{
+	struct placement placement;
+	struct tenon_error err = {0};
+	cr_assert_eq(placement_compute(devices, count, 4 * GIB, BITS, &placement, &err), 0, "%s", err.message);
+	return placement;
+}
+
+Test(placement, empty_ports_get_windows_that_do_not_overlap)
+{
+	enum { PORTS = 8 };
+	static const struct card card = {{MEM64(1 * MIB), {0}, PREFETCH64(8 * GIB)}};
+	struct placement_device devices[PORTS + 1];
+	devices[0] = on_root_bus("card", &card);
+	for (unsigned i = 1; i <= PORTS; i++)
+		devices[i] = empty_port();
+	struct placement placement = reserve(devices, PORTS + 1);
+	for (unsigned i = 1; i <= PORTS; i++) {
+		const struct pci_root_port_windows *windows = &devices[i].port_windows;
+		cr_expect_eq(windows->io_bytes, PLACEMENT_RESERVED_IO_BYTES);
+		cr_expect_eq(windows->memory_bytes, PLACEMENT_RESERVED_MEMORY_BYTES);
+		cr_expect_geq(windows->prefetch_bytes, 1 * GIB);
+		cr_expect_eq(windows->prefetch_first % windows->prefetch_bytes, 0, "one BAR can fill it");
+		cr_expect(inside(windows->memory_first, windows->memory_bytes, placement.memory32.first,
+				 placement.memory32.size_bytes));
+		cr_expect(inside(windows->prefetch_first, windows->prefetch_bytes, placement.memory64.first,
+				 placement.memory64.size_bytes));
+		for (unsigned other = 1; other < i; other++) {
+			const struct pci_root_port_windows *its = &devices[other].port_windows;
+			cr_expect_neq(windows->io_first, its->io_first);
+			cr_expect_neq(windows->memory_first, its->memory_first);
+			cr_expect_neq(windows->prefetch_first, its->prefetch_first);
+		}
+	}
+}
+
+Test(placement, reserved_windows_shrink_until_they_take_half_of_the_address_space_at_most)
+{
+	static const unsigned bits[] = {36, 39, 40, 46, 52};
+	for (unsigned i = 0; i < sizeof(bits) / sizeof(bits[0]); i++) {
+		struct placement_device devices[8];
+		struct placement placement;
+		struct tenon_error err = {0};
+		for (unsigned port = 0; port < 8; port++)
+			devices[port] = empty_port();
+		cr_assert_eq(placement_compute(devices, 8, 4 * GIB, bits[i], &placement, &err), 0, "%u bits: %s",
+			     bits[i], err.message);
+		uint64_t bytes = devices[0].port_windows.prefetch_bytes;
+		cr_expect_leq(8 * bytes, ((1ull << bits[i]) - 4 * GIB) / 2, "%u bits", bits[i]);
+		cr_expect_leq(bytes, PLACEMENT_RESERVED_PREFETCH_BYTES);
+		cr_expect(bytes == PLACEMENT_RESERVED_PREFETCH_BYTES || 16 * bytes > ((1ull << bits[i]) - 4 * GIB) / 2,
+			  "%u bits: as large as that allows", bits[i]);
+	}
+}
+
+Test(placement, a_late_device_is_placed_inside_its_ports_windows)
+{
+	static const struct card card = {{MEM64(16 * 1024), {0}, PREFETCH64(256 * MIB), {0}, IO(64), MEM32(4096)}};
+	struct placement_device port = empty_port();
+	struct tenon_error err = {0};
+	reserve(&port, 1);
+	port.bars = card.bars;
+	port.rom_bytes = 64 * 1024;
+	cr_assert_eq(placement_inside(&port, &err), 0, "%s", err.message);
+	const struct pci_root_port_windows *windows = &port.port_windows;
+	cr_expect(inside(port.address[0], 16 * 1024, windows->memory_first, windows->memory_bytes));
+	cr_expect(inside(port.address[2], 256 * MIB, windows->prefetch_first, windows->prefetch_bytes));
+	cr_expect(inside(port.address[4], 64, windows->io_first, windows->io_bytes));
+	cr_expect(inside(port.address[5], 4096, windows->memory_first, windows->memory_bytes));
+	cr_expect(inside(port.address[6], 64 * 1024, windows->memory_first, windows->memory_bytes));
+	cr_expect_eq(port.address[2] % (256 * MIB), 0);
+}
+
+Test(placement, a_late_device_that_does_not_fit_is_refused_with_the_windows_size)
+{
+	static const struct card cards[] = {
+		{{MEM32(PLACEMENT_RESERVED_MEMORY_BYTES), MEM32(4096)}},
+		{{PREFETCH64(2 * PLACEMENT_RESERVED_PREFETCH_BYTES)}},
+		{{PREFETCH64(1ull << 63), {0}, PREFETCH64(1ull << 63)}},
+	};
+	for (unsigned i = 0; i < sizeof(cards) / sizeof(cards[0]); i++) {
+		struct placement_device port = empty_port();
+		struct tenon_error err = {0};
+		reserve(&port, 1);
+		port.bars = cards[i].bars;
+		port.name = "late";
+		cr_expect_eq(placement_inside(&port, &err), -ENOSPC);
+		cr_expect(strstr(err.message, "late: BAR ") && strstr(err.message, "KiB; "), "%s", err.message);
+	}
+}

@@ -5,7 +5,8 @@
  * Call order: open (the device is reset, bound and joined to its space); after the last open tenon_space_check_resets; route the
  * guest's config and BAR accesses to it; on a VM reset call tenon_space_reset; close.
  * Threads: config, BAR and reset calls on one device may come from any thread; the device has a lock of its own.
- * open and close must not overlap with anything else on the same device or space.
+ * open and close must not overlap with anything else on the same device, nor with open, close, resets and memory of the same
+ * space; the guest may use the space's other devices meanwhile.
  * A guest can do nothing through these calls that fails the VMM: a bad access is answered as hardware would, with ones.
  * Source: Linux Documentation/driver-api/vfio.rst, include/uapi/linux/vfio.h; PCI Express Base Specification 5.0.
  */
