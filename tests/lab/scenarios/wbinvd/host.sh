@@ -3,10 +3,13 @@
 tracing=/sys/kernel/tracing
 [ -e $tracing/trace ] || mount -t tracefs tracing $tracing
 {
-	echo 'p:lab/added kvm_vfio_file_add'
+	echo 'p:lab/added vfio_file_set_kvm kvm=%si:x64'
+	echo 'p:lab/removed vfio_file_set_kvm kvm=%si:x64'
 	echo 'p:lab/registered kvm_arch_register_noncoherent_dma'
 	echo 'p:lab/unregistered kvm_arch_unregister_noncoherent_dma'
 } >$tracing/kprobe_events
+echo 'kvm != 0' >$tracing/events/lab/added/filter
+echo 'kvm == 0' >$tracing/events/lab/removed/filter
 echo 1 >$tracing/events/lab/enable
 count() { grep -c " $1: " $tracing/trace; }
 
@@ -18,9 +21,10 @@ for interface in iommufd container; do
 		tenon ctl $socket devices 2>/dev/null | grep -q "^$NVME .*in use" && break
 		sleep 0.5
 	done
-	fact $interface.added "$(count added)"
+	fact $interface.files.attached "$(count added) $(count removed)"
 	fact $interface.attached "$(count registered) $(count unregistered)"
 	tenon ctl $socket device-remove $NVME --timeout 60 2>>$OUT/ctl.err
+	fact $interface.files.detached "$(count added) $(count removed)"
 	# The VM still runs: the guest ends it a moment later.
 	fact $interface.detached "$(count registered) $(count unregistered)"
 	wait

@@ -14,8 +14,12 @@ def judge(run):
     wanted = 0 if run.scenario.machine.coherent else 1
     for interface in ("iommufd", "container"):
         run.expect_equal(f"{interface}: VM's status", run.facts.get(f"{interface}.status"), "0")
-        run.expect_equal(f"{interface}: files that KVM was told of", run.facts.get(f"{interface}.added"), "1")
-        for when, counts in (("attached", f"{wanted} 0"), ("detached", f"{wanted} {wanted}")):
+        for when, files, counts in (("attached", "1 0", f"{wanted} 0"), ("detached", "1 1", f"{wanted} {wanted}")):
+            run.expect_equal(
+                f"{interface}: files that KVM was given and lost once {when}",
+                run.facts.get(f"{interface}.files.{when}"),
+                files,
+            )
             run.expect_equal(
                 f"{interface}: registrations and their ends once {when}", run.facts.get(f"{interface}.{when}"), counts
             )
