@@ -41,9 +41,9 @@ until_true 60 in_use $NET || fact late "$NET: $(ctl devices | grep $NET)"
 phase "cycles"
 : >/tmp/cycles
 workers=
-for i in 1 2 3 4 5 6; do
+for i in 1 2 3 4 5 6 7; do
 	hot=HOT$i
-	cycle ${!hot} $((i <= 2 ? 9 : 8)) &
+	cycle ${!hot} $((i == 1 ? 8 : 7)) &
 	workers="$workers $!"
 done
 wait $workers

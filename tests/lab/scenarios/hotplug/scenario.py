@@ -2,7 +2,7 @@
 """50 times an NVMe with I/O running comes and goes; errors, requests and surprises of the host; another NVMe never notices."""
 from labkit import *
 
-HOT, CYCLES = 6, 50
+HOT, CYCLES = 7, 50
 
 machine = Machine(
     disks=[Disk("stay", 64)] + [Disk(f"hot{i}", 8) for i in range(1, HOT + 1)] + [Disk("gone", 8), Disk("end", 8)],
