@@ -93,6 +93,7 @@ class Machine:
     disks: list = field(default_factory=list)
     memory_mib: int = 1536
     cpus: int = 2
+    pinned: bool = False  # each CPU on one of this machine's; for measurements, where its scheduler might put two on one
     coherent: bool = False  # the IOMMU's snoop control; without it every assigned device is non-coherent
     append: str = ""  # more kernel parameters of the host
     extra: list = field(default_factory=list)  # more QEMU arguments; $OUT is the run's folder
@@ -111,7 +112,7 @@ class Machine:
             "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-M", "q35,kernel-irqchip=split",
             "-cpu", CPU, "-smp", str(self.cpus), "-m", f"{self.memory_mib}M",
             "-device", "intel-iommu,intremap=on" + (",snoop-control=on" if self.coherent else ""),
-            "-display", "none", "-nodefaults", "-no-reboot", "-no-user-config",
+            "-display", "none", "-nodefaults", "-no-reboot", "-no-user-config", "-name", "lab,debug-threads=on",
             "-kernel", str(kernel), "-initrd", str(initrd), "-append", f"{append} {self.append}".strip(),
         ]
         command += serial

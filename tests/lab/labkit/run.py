@@ -144,6 +144,18 @@ class Host:
         self.process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *command], stderr=self.errors,
             stdin=None if interactive else subprocess.DEVNULL)
+        self.unpinned = scenario.machine.cpus if scenario.machine.pinned else 0
+
+    def pin(self):
+        """Gives each of the host's CPUs one of this machine's. Does nothing until QEMU has made their threads."""
+        usable = sorted(os.sched_getaffinity(0))
+        names = {path.parent.name: path.read_text() for path in Path(f"/proc/{self.process.pid}/task").glob("*/comm")}
+        threads = {name.split()[1].split("/")[0]: int(task) for task, name in names.items() if name.startswith("CPU ")}
+        if len(threads) < self.unpinned:
+            return
+        for number, thread in threads.items():
+            os.sched_setaffinity(thread, {usable[int(number) % len(usable)]})
+        self.unpinned = 0
 
     def stop(self):
         if self.process.poll() is None:
@@ -175,6 +187,8 @@ def _play(scenario: Scenario, kernel: Path, folder: Path, follow: bool):
                 phases = (folder / "phases").read_text().splitlines() if (folder / "phases").exists() else []
                 last = phases[-1].split(" ", 1)[1] if phases else "the host's boot"
                 raise Failed(f"not finished after {scenario.timeout} s; it was at: {last}")
+            if host.unpinned:
+                host.pin()
             if follow:
                 offset = _follow(folder / "report", offset)
             time.sleep(0.05)
