@@ -13,7 +13,7 @@ import time
 
 from . import build, initrd
 from .build import LAB
-from .judge import Failed, Run
+from .judge import Failed, Run, Stopped
 
 # nohz=off highres=off: QEMU's SVM changes its word of pending interrupts without a lock, so now and then an interrupt is lost
 # (target/i386/tcg/sysemu/svm_helper.c). With periodic ticks the next tick finds it; with one-shot timers the host would sleep on.
@@ -177,15 +177,25 @@ def _follow(path: Path, offset: int) -> int:
         return report.tell()
 
 
+STILL_SECONDS = 90  # without a sign of life, which comes every 5 of the host's seconds
+
+
+def _still(folder: Path) -> bool:
+    alive = folder / "alive"
+    return alive.exists() and time.time() - alive.stat().st_mtime > STILL_SECONDS
+
+
 def _play(scenario: Scenario, kernel: Path, folder: Path, follow: bool):
     host = Host(scenario, kernel, folder, ["-serial", f"file:{folder / 'host.log'}"])
     deadline = time.monotonic() + scenario.timeout
     offset = 0
     try:
         while host.process.poll() is None:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or _still(folder):
                 phases = (folder / "phases").read_text().splitlines() if (folder / "phases").exists() else []
                 last = phases[-1].split(" ", 1)[1] if phases else "the host's boot"
+                if _still(folder):
+                    raise Stopped(f"the emulated host stands still; it was at: {last}")
                 raise Failed(f"not finished after {scenario.timeout} s; it was at: {last}")
             if host.unpinned:
                 host.pin()
@@ -204,7 +214,8 @@ def _play(scenario: Scenario, kernel: Path, folder: Path, follow: bool):
 def _judge(scenario: Scenario, folder: Path):
     run = Run(folder, scenario, scenario.machine)
     run.expect_clean_host()
-    run.expect("host.status" in run.facts, "the emulated host died; see host.log")
+    if "host.status" not in run.facts:
+        raise Stopped("the emulated host died; see host.log")
     for trouble in ("host.missing", "host.unbound"):
         run.expect(trouble not in run.facts, f"{trouble}: {run.facts.get(trouble)}")
     scenario.judge(run)
@@ -218,20 +229,28 @@ def play(name: str, tenon: Path, follow: bool = False) -> float:
     needed = scenario.machine.memory_mib + 512
     if _available_mib() < needed:
         raise Skipped(f"needs {needed} MiB of free memory, this machine has {_available_mib()}")
-    folder = build.build_folder() / name
     with open(build.build_folder() / f".{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        kernel = prepare(scenario, tenon, folder)
-        started = time.monotonic()
         try:
-            _play(scenario, kernel, folder, follow)
-        except Failed:
-            Run(folder, scenario, scenario.machine).expect_clean_host()  # the better reason, where there is one
-            raise
-        _judge(scenario, folder)
-        for disk in scenario.machine.disks:
-            (folder / f"{disk.id}.img").unlink()
-        return time.monotonic() - started
+            return _play_and_judge(scenario, tenon, follow)
+        except Stopped as reason:
+            print(f"AGAIN {name} {reason}", flush=True)
+        return _play_and_judge(scenario, tenon, follow)
+
+
+def _play_and_judge(scenario: Scenario, tenon: Path, follow: bool) -> float:
+    folder = build.build_folder() / scenario.name
+    kernel = prepare(scenario, tenon, folder)
+    started = time.monotonic()
+    try:
+        _play(scenario, kernel, folder, follow)
+    except Failed:
+        Run(folder, scenario, scenario.machine).expect_clean_host()  # the better reason, where there is one
+        raise
+    _judge(scenario, folder)
+    for disk in scenario.machine.disks:
+        (folder / f"{disk.id}.img").unlink()
+    return time.monotonic() - started
 
 
 def shell(name: str, tenon: Path):
