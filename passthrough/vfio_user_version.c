@@ -282,7 +282,7 @@ int vu_capabilities_parse(const char *text, size_t bytes, struct vu_capabilities
 
 size_t vu_capabilities_format(const struct vu_capabilities *capabilities, char text[VU_CAPABILITIES_TEXT_MAX])
 {
-	char twin[64] = "";
+	char twin[96] = "";
 	if (capabilities->twin_socket && capabilities->twin_fd_present)
 		snprintf(twin, sizeof(twin), ",\"twin_socket\":{\"supported\":true,\"fd_index\":%llu}",
 			 (unsigned long long)capabilities->twin_fd_index);
