@@ -20,13 +20,14 @@
 
 struct bar_memory {
 	int fd;
-	uint8_t *bytes;            /* MEMORY_FILE_BYTES */
-	uint32_t stopped_checksum; /* when the device stopped */
+	uint8_t *bytes;       /* MEMORY_FILE_BYTES */
+	uint64_t stopped_sum; /* when the device stopped */
 };
 
 int bar_memory_init(struct bar_memory *memory, struct tenon_error *err);
 void bar_memory_finish(struct bar_memory *memory);
-uint32_t bar_memory_checksum(const struct bar_memory *memory);
+/** Differs when any byte does; quick, because a device that stops is waited for. */
+uint64_t bar_memory_sum(const struct bar_memory *memory);
 
 /**
  * Copies where one side is a mapping of a file that another process can truncate at any time.

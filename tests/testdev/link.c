@@ -176,6 +176,16 @@ static int take(struct link *link, const struct vu_header *header, struct messag
 	return code;
 }
 
+bool link_has_message(const struct link *link)
+{
+	struct vu_header header;
+	size_t bytes = link->in_end - link->in_first;
+	if (bytes < sizeof(header))
+		return false;
+	memcpy(&header, link->in + link->in_first, sizeof(header));
+	return bytes >= header.bytes || header.bytes > link->message_max;
+}
+
 int link_receive(struct link *link, struct message **out, struct vu_header *bad)
 {
 	for (;;) {

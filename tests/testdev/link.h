@@ -59,6 +59,8 @@ void link_finish(struct link *link);
  */
 int link_receive(struct link *link, struct message **out, struct vu_header *bad);
 void message_free(struct message *message);
+/** Whether link_receive has something to say without reading: what came together is not all taken. */
+bool link_has_message(const struct link *link);
 
 /** Sends or queues a message. @param fds  borrowed. @return 0, -ECONNRESET, -ENOMEM */
 int link_send(struct link *link, const struct vu_header *header, const void *payload, size_t bytes, const int *fds,

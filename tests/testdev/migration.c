@@ -131,7 +131,7 @@ uint32_t migration_next(uint64_t flags, uint32_t from, uint32_t to)
 
 static void check_stopped_memory(struct testdev *device)
 {
-	if (bar_memory_checksum(&device->memory) != device->memory.stopped_checksum)
+	if (bar_memory_sum(&device->memory) != device->memory.stopped_sum)
 		journal_add(device, TD_BAD_STOPPED_MEMORY, 0, "memory of BAR %u or %u changed", TD_BAR_MEMORY,
 			    TD_BAR_PAGE);
 }
@@ -152,7 +152,7 @@ static int take_arc(struct testdev *device, uint32_t to)
 	if (migration_touchable(from) && !migration_touchable(to))
 		doorbells_poll(device);
 	if (is_stopped(to) && !is_stopped(from))
-		device->memory.stopped_checksum = bar_memory_checksum(&device->memory);
+		device->memory.stopped_sum = bar_memory_sum(&device->memory);
 	if (is_stopped(from) && !is_stopped(to))
 		check_stopped_memory(device);
 
@@ -164,7 +164,7 @@ static int take_arc(struct testdev *device, uint32_t to)
 		loader_begin(device);
 	} else if (from == VU_STATE_RESUMING) {
 		code = loader_end(device);
-		device->memory.stopped_checksum = bar_memory_checksum(&device->memory);
+		device->memory.stopped_sum = bar_memory_sum(&device->memory);
 	}
 	migration->state = code < 0 ? VU_STATE_ERROR : to;
 	if (is_stopped(from) && !is_stopped(to))

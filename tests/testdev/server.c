@@ -251,7 +251,7 @@ static int timeout_ms(const struct testdev *device, bool busy)
 {
 	const struct session *session = device->session;
 	uint64_t deadline = least(load_deadline_ns(device), migration_deadline_ns(device));
-	if (busy)
+	if (busy || (takes_messages(session) && (link_has_message(&session->main) || link_has_message(&session->twin))))
 		return 0;
 	if (device->dma.pending.active)
 		deadline = least(deadline, device->dma.pending.deadline_ns);
@@ -304,9 +304,9 @@ static int serve_once(struct testdev *device, int stop, bool *busy)
 	if (link_flush(&session->main) < 0 || (session->twin.fd >= 0 && link_flush(&session->twin) < 0))
 		code = -ECONNRESET;
 	/* What the client sent before it left still counts, so its end is noticed by reading; not so when stalled. */
-	if (code == 0 && polls[POLL_TWIN].revents)
+	if (code == 0 && (polls[POLL_TWIN].revents || link_has_message(&session->twin)))
 		code = receive(device, true);
-	if (code == 0 && polls[POLL_MAIN].revents)
+	if (code == 0 && (polls[POLL_MAIN].revents || link_has_message(&session->main)))
 		code = receive(device, false);
 	if (code == 0 && polls[POLL_MAIN].revents & POLLHUP && !takes_messages(session))
 		code = -ECONNRESET;
@@ -317,8 +317,10 @@ static int serve_once(struct testdev *device, int stop, bool *busy)
 	migration_run(device);
 	*busy = false;
 	/* Nothing new is asked for while a command waits for the end of what was. */
-	if (!session->held)
-		*busy = load_run(device) | copy_engine_run(device);
+	if (!session->held) {
+		*busy = load_run(device);
+		*busy |= copy_engine_run(device);
+	}
 	return code;
 }
 
