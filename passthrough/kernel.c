@@ -16,13 +16,16 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "kernel.h"
 
 #define FIRST_USER_NAMESPACE 0xeffffffdu /* PROC_USER_INIT_INO, the same in each kernel */
+#define KERNEL_FDS_MAX       253         /* SCM_MAX_FD */
 
 int kernel_open(const char *path, int flags)
 {
@@ -147,6 +150,116 @@ unsigned kernel_poll_take(int poll, uint32_t *ids, unsigned capacity)
 	for (int i = 0; i < count; i++)
 		ids[i] = events[i].data.u32;
 	return count < 0 ? 0 : (unsigned)count;
+}
+
+int kernel_connect(const char *path, unsigned timeout_ms)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	const struct timeval timeout = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
+	if (strlen(path) >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(address.sun_path, path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
+	int result;
+	do
+		result = connect(fd, (const struct sockaddr *)&address, sizeof(address));
+	while (result < 0 && errno == EINTR);
+	if (result < 0) {
+		int code = -errno;
+		close(fd);
+		return code;
+	}
+	return fd;
+}
+
+ssize_t kernel_send(int fd, const struct iovec *parts, unsigned part_count, const int *fds, unsigned fd_count)
+{
+	union {
+		char bytes[CMSG_SPACE(KERNEL_FDS_MAX * sizeof(int))];
+		struct cmsghdr aligned;
+	} control;
+	struct msghdr header = {.msg_iov = (struct iovec *)parts, .msg_iovlen = part_count};
+	if (fd_count > KERNEL_FDS_MAX)
+		return -ETOOMANYREFS;
+	if (fd_count) {
+		memset(&control, 0, sizeof(control));
+		header.msg_control = control.bytes;
+		header.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
+		struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
+		rights->cmsg_level = SOL_SOCKET;
+		rights->cmsg_type = SCM_RIGHTS;
+		rights->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
+		memcpy(CMSG_DATA(rights), fds, fd_count * sizeof(int));
+	}
+	ssize_t sent;
+	do
+		sent = sendmsg(fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (sent < 0 && errno == EINTR);
+	return sent < 0 ? -errno : sent;
+}
+
+/* One of a message's groups of file descriptors: into what room is left, or closed. */
+static void keep_fds(const struct cmsghdr *rights, int *fds, unsigned room, unsigned *count)
+{
+	unsigned sent = (unsigned)((rights->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+	for (unsigned i = 0; i < sent; i++) {
+		int fd;
+		memcpy(&fd, CMSG_DATA(rights) + i * sizeof(fd), sizeof(fd));
+		if (*count < room)
+			fds[*count] = fd;
+		else
+			close(fd);
+		++*count;
+	}
+}
+
+ssize_t kernel_receive(int fd, void *buffer, size_t size, int *fds, unsigned *fd_count)
+{
+	union {
+		char bytes[CMSG_SPACE(KERNEL_FDS_MAX * sizeof(int))];
+		struct cmsghdr aligned;
+	} control;
+	struct iovec part = {.iov_base = buffer, .iov_len = size};
+	struct msghdr header = {.msg_iov = &part,
+				.msg_iovlen = 1,
+				.msg_control = control.bytes,
+				.msg_controllen = sizeof(control.bytes)};
+	unsigned room = *fd_count;
+	*fd_count = 0;
+	ssize_t got;
+	do
+		got = recvmsg(fd, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return -errno;
+	for (struct cmsghdr *control_at = CMSG_FIRSTHDR(&header); control_at;
+	     control_at = CMSG_NXTHDR(&header, control_at)) {
+		if (control_at->cmsg_level == SOL_SOCKET && control_at->cmsg_type == SCM_RIGHTS)
+			keep_fds(control_at, fds, room, fd_count);
+	}
+	return got;
+}
+
+void kernel_shutdown(int fd)
+{
+	shutdown(fd, SHUT_RDWR);
+}
+
+int kernel_wait(struct pollfd *polls, unsigned count, int timeout_ms)
+{
+	/* A signal ends it as a timeout would: the caller looks at the clock. */
+	int ready = poll(polls, count, timeout_ms);
+	return ready < 0 ? (errno == EINTR ? 0 : -errno) : ready;
+}
+
+uint64_t kernel_now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 ssize_t kernel_read_line(const char *path, char *line, size_t capacity)

@@ -40,6 +40,27 @@ void kernel_poll_remove(int poll, int fd);
 /** Never waits. @param capacity  at most 32. @return how many ids of ready fds were stored; fewer than fit: that is all */
 unsigned kernel_poll_take(int poll, uint32_t *ids, unsigned capacity);
 
+struct iovec;
+struct pollfd;
+
+/** Connects to a UNIX stream socket. @param timeout_ms  for a server that does not accept; then -EAGAIN */
+int kernel_connect(const char *path, unsigned timeout_ms);
+/** Never waits and raises no SIGPIPE. @param fds  sent beside the first byte. @return bytes or -errno; -EAGAIN: no room */
+ssize_t kernel_send(int fd, const struct iovec *parts, unsigned part_count, const int *fds, unsigned fd_count);
+/**
+ * Never waits. What file descriptors come with the bytes is the caller's, close-on-exec.
+ *
+ * @param fds       room for `*fd_count`; how many there are is stored there. More than fit are closed, and counted
+ * @return bytes; 0 the other side closed it; -errno; -EAGAIN: nothing there
+ */
+ssize_t kernel_receive(int fd, void *buffer, size_t size, int *fds, unsigned *fd_count);
+/** Ends both directions of a socket, so that whoever polls it wakes up. */
+void kernel_shutdown(int fd);
+/** Waits for any of them. @param timeout_ms  -1: for ever. @return how many are ready; 0 after the timeout; -errno */
+int kernel_wait(struct pollfd *polls, unsigned count, int timeout_ms);
+/** CLOCK_MONOTONIC */
+uint64_t kernel_now_ns(void);
+
 /** Reads a small file (sysfs) as a line without its newline. @return length or -errno */
 ssize_t kernel_read_line(const char *path, char *line, size_t capacity);
 /** Last component of what a symbolic link points to. @return 0 or -errno */

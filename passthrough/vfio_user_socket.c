@@ -1,0 +1,503 @@
+// SPDX-License-Identifier: MIT
+/*
+ * A vfio-user connection. One call is under way at a time, so a reply is either to it, or to the one before that took too
+ * long. Whoever waits also serves the server's requests, on both sockets: a server that asks for memory before it replies
+ * would otherwise wait for us as we wait for it.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernel.h"
+#include "vfio_user_channel.h"
+#include "vfio_user_socket.h"
+#include "vfio_user_version.h"
+
+#define DATA_BYTES (1u << 20) /* max_data_xfer_size of this client */
+#define SLACK      8192u      /* what a message has around its data */
+#define NS_PER_MS  UINT64_C(1000000)
+#define TURNS_MAX  64 /* of work for the server at once, when nobody waits for it */
+
+struct vu_socket {
+	pthread_mutex_t lock;
+	char name[128];
+	struct vu_memory memory;
+	struct vu_channel main;
+	struct vu_channel twin; /* the server's commands; fd -1: they come on `main` */
+	struct vu_capabilities server;
+	uint16_t next_id;
+	struct vu_call *waiting; /* for the reply to waiting_id; NULL: nobody */
+	uint16_t waiting_id;
+	bool replied;
+	int result; /* of the call that was replied to */
+	bool hung;  /* the reply to waiting_id did not come in time; `waiting` is NULL */
+	bool full;  /* there was no room for a command in time */
+	bool over;
+	char reason[160];
+};
+
+/* Once. What is said first is the reason. */
+static void end(struct vu_socket *socket, const char *reason)
+{
+	if (socket->over)
+		return;
+	socket->over = true;
+	snprintf(socket->reason, sizeof(socket->reason), "%s", reason);
+	kernel_shutdown(socket->main.fd);
+	if (socket->twin.fd >= 0)
+		kernel_shutdown(socket->twin.fd);
+}
+
+static int fail_over(const struct vu_socket *socket, struct tenon_error *err)
+{
+	return tenon_fail(err, -ENOTCONN, "%s: the device is gone: %s; restart its server", socket->name,
+			  socket->reason);
+}
+
+/* ---- The server's requests ---- */
+
+/* The memory's answer. @return 0, or the errno value that the server is told */
+static int access_memory(struct vu_socket *socket, const struct vu_message *message, struct vu_dma_access *access,
+			 uint8_t **data)
+{
+	const struct vu_memory *memory = &socket->memory;
+	bool write = message->header.command == VU_DMA_WRITE;
+	if (!write && message->header.command != VU_DMA_READ)
+		return ENOTSUP;
+	if (message->bytes < sizeof(*access))
+		return EINVAL;
+	memcpy(access, message->payload, sizeof(*access));
+	if (access->count > DATA_BYTES || message->bytes != sizeof(*access) + (write ? access->count : 0))
+		return EINVAL;
+	if (write)
+		return -memory->write(memory->context, access->address, message->payload + sizeof(*access),
+				      access->count);
+	*data = malloc(access->count ? access->count : 1);
+	return *data ? -memory->read(memory->context, access->address, *data, access->count) : ENOMEM;
+}
+
+static void serve_command(struct vu_socket *socket, struct vu_channel *channel, const struct vu_message *message)
+{
+	struct vu_dma_access access;
+	uint8_t *data = NULL;
+	int error = access_memory(socket, message, &access, &data);
+	struct vu_header header = {.id = message->header.id,
+				   .command = message->header.command,
+				   .flags = VU_TYPE_REPLY | (error ? VU_FLAG_ERROR : 0),
+				   .error = (uint32_t)error};
+	struct vu_parts parts = {0};
+	if (error == 0)
+		parts = (struct vu_parts){.head = &access,
+					  .head_bytes = sizeof(access),
+					  .data = data,
+					  .data_bytes = data ? access.count : 0};
+	int code = 0;
+	if (!(message->header.flags & VU_FLAG_NO_REPLY))
+		code = vu_channel_send(channel, &header, &parts, true);
+	free(data);
+	if (code < 0)
+		end(socket, strerror(-code));
+}
+
+/* ---- Replies ---- */
+
+static int error_of(const struct vu_header *header)
+{
+	return header->error == 0 || header->error > VU_ERROR_MAX ? -EIO : -(int)header->error;
+}
+
+static void take_reply(struct vu_socket *socket, struct vu_message *message)
+{
+	struct vu_call *call = socket->waiting;
+	if (message->header.flags & VU_FLAG_ERROR) {
+		socket->result = error_of(&message->header);
+	} else if (message->bytes < call->reply_least || message->bytes > call->reply_room) {
+		end(socket, "its reply has a wrong size");
+		return;
+	} else if (message->fds.count > VU_FDS_ANNOUNCED) {
+		end(socket, "its reply has more file descriptors than it may send");
+		return;
+	} else {
+		socket->result = 0;
+		call->reply_bytes = message->bytes;
+		if (message->bytes)
+			memcpy(call->reply, message->payload, message->bytes);
+		call->reply_fd_count = message->fds.count;
+		memcpy(call->reply_fds, message->fds.fd, message->fds.count * sizeof(call->reply_fds[0]));
+		message->fds.count = 0; /* they are the caller's */
+	}
+	socket->replied = true;
+}
+
+static void dispatch_reply(struct vu_socket *socket, struct vu_message *message)
+{
+	bool expected =
+		(socket->hung || (socket->waiting && !socket->replied)) && message->header.id == socket->waiting_id;
+	if (!expected)
+		end(socket, "it replied to nothing");
+	else if (socket->hung)
+		socket->hung = false; /* what it says is of no use to anybody any more */
+	else if (message->header.command != socket->waiting->command)
+		end(socket, "its reply is to another command");
+	else
+		take_reply(socket, message);
+}
+
+static void dispatch(struct vu_socket *socket, struct vu_channel *channel, struct vu_message *message)
+{
+	uint32_t type = message->header.flags & VU_TYPE_MASK;
+	if (type == VU_TYPE_COMMAND)
+		serve_command(socket, channel, message);
+	else if (type == VU_TYPE_REPLY && channel == &socket->main)
+		dispatch_reply(socket, message);
+	else
+		end(socket, "it sent a message of no kind that it may send");
+	vu_fds_close(&message->fds);
+}
+
+/* ---- Input and output ---- */
+
+/* All messages that are whole. A request is only taken when its answer can be sent or kept, else it waits here. */
+static void take_messages(struct vu_socket *socket, struct vu_channel *channel)
+{
+	struct vu_message message;
+	int code = 1;
+	while (!socket->over && vu_channel_flushed(channel) && (code = vu_channel_next(channel, &message)) > 0)
+		dispatch(socket, channel, &message);
+	if (code < 0)
+		end(socket, "it sent a message that cannot be");
+}
+
+/* What the socket is ready for. */
+static void work(struct vu_socket *socket, struct vu_channel *channel, short ready)
+{
+	int code = 0;
+	if (channel->fd < 0 || socket->over)
+		return;
+	if (ready & (POLLOUT | POLLHUP | POLLERR))
+		code = vu_channel_flush(channel);
+	if (code < 0 && code != -EAGAIN) {
+		end(socket, strerror(-code));
+		return;
+	}
+	take_messages(socket, channel); /* those that waited for the flush */
+	if (!(ready & (POLLIN | POLLHUP | POLLERR)) || socket->over || !vu_channel_flushed(channel))
+		return;
+	code = vu_channel_fill(channel);
+	if (code == 0)
+		take_messages(socket, channel);
+	else if (code == -ECONNRESET)
+		end(socket, "it closed the connection");
+	else if (code != -EAGAIN)
+		end(socket, code == -EPROTO ? "it sent too many file descriptors" : strerror(-code));
+}
+
+/* Waits until there is something to do, and does it. @param room  to send is something. @return 1; 0 time is up; -ENOTCONN */
+static int turn(struct vu_socket *socket, uint64_t deadline_ns, bool room)
+{
+	struct vu_channel *channels[] = {&socket->main, &socket->twin};
+	struct pollfd polls[2];
+	for (unsigned i = 0; i < 2; i++) {
+		bool flushed = vu_channel_flushed(channels[i]);
+		polls[i] = (struct pollfd){.fd = channels[i]->fd, .events = flushed ? POLLIN : POLLOUT};
+	}
+	if (room)
+		polls[0].events |= POLLOUT;
+	uint64_t now = kernel_now_ns();
+	int timeout_ms = deadline_ns > now ? (int)((deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS) : 0;
+	int ready = kernel_wait(polls, 2, timeout_ms);
+	if (ready < 0)
+		end(socket, strerror(-ready));
+	for (unsigned i = 0; i < 2 && ready > 0; i++) {
+		if (polls[i].revents)
+			work(socket, channels[i], polls[i].revents);
+	}
+	if (socket->over)
+		return -ENOTCONN;
+	return ready > 0 || kernel_now_ns() < deadline_ns;
+}
+
+/* A server that hung may be back; then there is room, and the late reply was there. */
+static int check_usable(struct vu_socket *socket, struct tenon_error *err)
+{
+	for (unsigned i = 0; (socket->hung || socket->full) && i < TURNS_MAX && !socket->over; i++) {
+		struct pollfd room = {.fd = socket->main.fd, .events = POLLOUT};
+		if (socket->full && vu_channel_flushed(&socket->main) && kernel_wait(&room, 1, 0) > 0)
+			socket->full = false;
+		else if (turn(socket, 0, false) <= 0)
+			break;
+	}
+	if (socket->over)
+		return fail_over(socket, err);
+	if (socket->hung || socket->full)
+		return tenon_fail(err, -ETIMEDOUT, "%s: the device's server still does not answer; restart it, or wait",
+				  socket->name);
+	return 0;
+}
+
+/* @return 0; -ETIMEDOUT nothing was sent; -ENOTCONN, -EMSGSIZE */
+static int send_command(struct vu_socket *socket, const struct vu_call *call, struct vu_header *header,
+			uint64_t deadline_ns, struct tenon_error *err)
+{
+	int code = -EMSGSIZE;
+	bool fits = call->request.data_bytes <= socket->server.data_bytes &&
+		    call->request.fd_count <= socket->server.msg_fds;
+	while (fits && (code = vu_channel_send(&socket->main, header, &call->request, false)) == -EAGAIN) {
+		/* While waiting for room, what the server asks for must be answered: it may be why it does not read. */
+		code = turn(socket, deadline_ns, true);
+		if (code < 0)
+			return fail_over(socket, err);
+		if (kernel_now_ns() >= deadline_ns) {
+			socket->full = true;
+			return tenon_fail(err, -ETIMEDOUT,
+					  "%s: the device's server takes no commands; restart it, or wait",
+					  socket->name);
+		}
+	}
+	if (code == -EMSGSIZE)
+		return tenon_fail(
+			err, code,
+			"%s: command %u is more than the server takes: %llu bytes, %llu file descriptors; split it",
+			socket->name, call->command, (unsigned long long)socket->server.data_bytes,
+			(unsigned long long)socket->server.msg_fds);
+	if (code < 0) {
+		end(socket, strerror(-code));
+		return fail_over(socket, err);
+	}
+	return 0;
+}
+
+static int call_locked(struct vu_socket *socket, struct vu_call *call, struct tenon_error *err)
+{
+	uint64_t deadline_ns = kernel_now_ns() + (call->timeout_ms ? call->timeout_ms : VU_TIMEOUT_MS) * NS_PER_MS;
+	int code = check_usable(socket, err);
+	if (code < 0)
+		return code;
+	struct vu_header header = {.id = socket->next_id++, .command = call->command};
+	call->reply_bytes = call->reply_fd_count = 0;
+	socket->waiting = call;
+	socket->waiting_id = header.id;
+	socket->replied = false;
+	code = send_command(socket, call, &header, deadline_ns, err);
+	while (code == 0 && !socket->replied && !socket->over && kernel_now_ns() < deadline_ns)
+		turn(socket, deadline_ns, false);
+	socket->waiting = NULL;
+	if (code < 0)
+		return code;
+	if (!socket->replied) {
+		if (socket->over)
+			return fail_over(socket, err);
+		socket->hung = true;
+		return tenon_fail(err, -ETIMEDOUT,
+				  "%s: the device's server does not answer command %u; restart it, or wait",
+				  socket->name, call->command);
+	}
+	if (socket->result < 0)
+		return tenon_fail(err, socket->result,
+				  "%s: the device's server refuses command %u: %s; see what it says", socket->name,
+				  call->command, strerror(-socket->result));
+	return 0;
+}
+
+int vu_socket_call(struct vu_socket *socket, struct vu_call *call, struct tenon_error *err)
+{
+	pthread_mutex_lock(&socket->lock);
+	int code = call_locked(socket, call, err);
+	pthread_mutex_unlock(&socket->lock);
+	return code;
+}
+
+static int post_locked(struct vu_socket *socket, const struct vu_call *call, struct tenon_error *err)
+{
+	uint64_t deadline_ns = kernel_now_ns() + (call->timeout_ms ? call->timeout_ms : VU_TIMEOUT_MS) * NS_PER_MS;
+	int code = check_usable(socket, err);
+	if (code < 0)
+		return code;
+	struct vu_header header = {
+		.id = socket->next_id++, .command = call->command, .flags = VU_TYPE_COMMAND | VU_FLAG_NO_REPLY};
+	code = send_command(socket, call, &header, deadline_ns, err);
+	/* Nobody may come for a long time who would send the rest. */
+	while (code == 0 && !vu_channel_flushed(&socket->main) && !socket->over && kernel_now_ns() < deadline_ns)
+		turn(socket, deadline_ns, false);
+	if (code == 0 && !vu_channel_flushed(&socket->main))
+		socket->full = true;
+	return code == 0 && socket->over ? fail_over(socket, err) : code;
+}
+
+int vu_socket_post(struct vu_socket *socket, const struct vu_call *call, struct tenon_error *err)
+{
+	pthread_mutex_lock(&socket->lock);
+	int code = post_locked(socket, call, err);
+	pthread_mutex_unlock(&socket->lock);
+	return code;
+}
+
+int vu_socket_serve(struct vu_socket *socket)
+{
+	/* Whoever has the lock is at it already. */
+	if (pthread_mutex_trylock(&socket->lock) != 0)
+		return 0;
+	for (unsigned i = 0; i < TURNS_MAX && turn(socket, 0, false) > 0; i++)
+		;
+	int code = socket->over ? -ENOTCONN : 0;
+	pthread_mutex_unlock(&socket->lock);
+	return code;
+}
+
+void vu_socket_end(struct vu_socket *socket, const char *reason)
+{
+	pthread_mutex_lock(&socket->lock);
+	end(socket, reason);
+	pthread_mutex_unlock(&socket->lock);
+}
+
+const char *vu_socket_ended(struct vu_socket *socket)
+{
+	pthread_mutex_lock(&socket->lock);
+	const char *reason = socket->over ? socket->reason : NULL; /* it never changes again */
+	pthread_mutex_unlock(&socket->lock);
+	return reason;
+}
+
+/* ---- Beginning and end ---- */
+
+static int take_twin(struct vu_socket *socket, struct vu_call *call, struct tenon_error *err)
+{
+	const struct vu_capabilities *server = &socket->server;
+	if (!server->twin_socket)
+		return 0;
+	if (!server->twin_fd_present || server->twin_fd_index >= call->reply_fd_count)
+		return tenon_fail(err, -EPROTO,
+				  "%s: the server promises a socket for its commands and sends none; update it",
+				  socket->name);
+	int fd = call->reply_fds[server->twin_fd_index];
+	call->reply_fds[server->twin_fd_index] = -1;
+	if (vu_channel_init(&socket->twin, fd, DATA_BYTES + SLACK) < 0)
+		return tenon_fail(err, -ENOMEM, "%s: out of memory; free some memory", socket->name);
+	return 0;
+}
+
+static int check_version(struct vu_socket *socket, struct vu_call *call, struct tenon_error *err)
+{
+	struct vu_version version;
+	struct vu_capabilities *server = &socket->server;
+	memcpy(&version, call->reply, sizeof(version));
+	if (version.major != VU_MAJOR || version.minor > VU_MINOR)
+		return tenon_fail(err, -EPROTO,
+				  "%s: the server speaks vfio-user %u.%u, this program %u.%u; update the older",
+				  socket->name, version.major, version.minor, VU_MAJOR, VU_MINOR);
+	int code = vu_capabilities_parse((const char *)call->reply + sizeof(version),
+					 call->reply_bytes - sizeof(version), server, err);
+	if (code < 0) {
+		tenon_fail_wrap(err, "%s", socket->name);
+		return code;
+	}
+	/* A register must fit, and our own buffers bound the rest. */
+	if (server->data_bytes < 8)
+		return tenon_fail(err, -EPROTO, "%s: the server takes at most %llu bytes at a time; update it",
+				  socket->name, (unsigned long long)server->data_bytes);
+	if (server->data_bytes > DATA_BYTES)
+		server->data_bytes = DATA_BYTES;
+	if (server->msg_fds > VU_FDS_MAX)
+		server->msg_fds = VU_FDS_MAX;
+	return take_twin(socket, call, err);
+}
+
+static int agree(struct vu_socket *socket, struct tenon_error *err)
+{
+	const struct vu_version version = {.major = VU_MAJOR, .minor = VU_MINOR};
+	const struct vu_capabilities ours = {.msg_fds = VU_FDS_ANNOUNCED,
+					     .data_bytes = DATA_BYTES,
+					     .dma_maps = VU_DEFAULT_DMA_MAPS,
+					     .page_sizes = VU_DEFAULT_PAGE_SIZES,
+					     .write_multiple = true,
+					     .twin_socket = true};
+	char text[VU_CAPABILITIES_TEXT_MAX];
+	uint8_t reply[4096];
+	struct vu_call call = {.command = VU_VERSION,
+			       .request = {.head = &version, .head_bytes = sizeof(version), .data = text},
+			       .reply = reply,
+			       .reply_room = sizeof(reply),
+			       .reply_least = sizeof(version)};
+	call.request.data_bytes = vu_capabilities_format(&ours, text);
+	int code = vu_socket_call(socket, &call, err);
+	if (code < 0)
+		return code;
+	code = check_version(socket, &call, err);
+	for (unsigned i = 0; i < call.reply_fd_count; i++) {
+		if (call.reply_fds[i] >= 0)
+			kernel_close(call.reply_fds[i]);
+	}
+	return code;
+}
+
+int vu_socket_adopt(int fd, const char *name, const struct vu_memory *memory, struct vu_socket **out,
+		    struct tenon_error *err)
+{
+	struct vu_socket *socket = calloc(1, sizeof(*socket));
+	if (!socket) {
+		kernel_close(fd);
+		return tenon_fail(err, -ENOMEM, "%s: out of memory; free some memory", name);
+	}
+	pthread_mutex_init(&socket->lock, NULL);
+	snprintf(socket->name, sizeof(socket->name), "%s", name);
+	socket->memory = *memory;
+	socket->twin.fd = -1;
+	socket->server = (struct vu_capabilities){.data_bytes = DATA_BYTES, .msg_fds = VU_DEFAULT_MSG_FDS};
+	int code = vu_channel_init(&socket->main, fd, DATA_BYTES + SLACK);
+	if (code < 0)
+		tenon_fail(err, code, "%s: out of memory; free some memory", name);
+	else
+		code = agree(socket, err);
+	if (code < 0)
+		vu_socket_destroy(socket);
+	else
+		*out = socket;
+	return code;
+}
+
+int vu_socket_connect(const char *path, const struct vu_memory *memory, struct vu_socket **out, struct tenon_error *err)
+{
+	int fd = kernel_connect(path, VU_TIMEOUT_MS);
+	if (fd == -ENOENT || fd == -ECONNREFUSED)
+		return tenon_fail(err, fd, "%s: no server listens there: %s; start the device's server first", path,
+				  strerror(-fd));
+	if (fd < 0)
+		return tenon_fail(err, fd, "%s: cannot connect: %s; %s", path, strerror(-fd),
+				  fd == -EAGAIN ? "its server accepts nobody; it may serve another program"
+						: "give this user write access to the socket");
+	return vu_socket_adopt(fd, path, memory, out, err);
+}
+
+void vu_socket_destroy(struct vu_socket *socket)
+{
+	if (!socket)
+		return;
+	vu_channel_finish(&socket->main);
+	vu_channel_finish(&socket->twin);
+	pthread_mutex_destroy(&socket->lock);
+	free(socket);
+}
+
+uint64_t vu_socket_data_bytes(const struct vu_socket *socket)
+{
+	return socket->server.data_bytes;
+}
+
+unsigned vu_socket_fds(const struct vu_socket *socket)
+{
+	return (unsigned)socket->server.msg_fds;
+}
+
+bool vu_socket_takes_multi(const struct vu_socket *socket)
+{
+	return socket->server.write_multiple;
+}
+
+int vu_socket_poll_fd(const struct vu_socket *socket)
+{
+	return socket->twin.fd >= 0 ? socket->twin.fd : socket->main.fd;
+}
