@@ -2,6 +2,7 @@
 /* Doorbells. An eventfd gathers rings until the device looks, as a register write that the VMM forwards does not. */
 #include <errno.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -10,9 +11,11 @@
 int doorbells_init(struct doorbells *doorbells, struct tenon_error *err)
 {
 	memset(doorbells->fds, -1, sizeof(doorbells->fds));
+	doorbells->poll = epoll_create1(EPOLL_CLOEXEC);
 	for (unsigned i = 0; i < TD_DOORBELL_FAST; i++) {
+		struct epoll_event event = {.events = EPOLLIN};
 		doorbells->fds[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-		if (doorbells->fds[i] < 0)
+		if (doorbells->fds[i] < 0 || epoll_ctl(doorbells->poll, EPOLL_CTL_ADD, doorbells->fds[i], &event) < 0)
 			return tenon_fail(err, -errno, "test device: cannot make an eventfd: %s; raise ulimit -n",
 					  strerror(errno));
 	}
@@ -25,6 +28,8 @@ void doorbells_finish(struct doorbells *doorbells)
 		if (doorbells->fds[i] >= 0)
 			close(doorbells->fds[i]);
 	}
+	if (doorbells->poll >= 0)
+		close(doorbells->poll);
 }
 
 void doorbells_reset(struct testdev *device)
@@ -56,7 +61,7 @@ void doorbells_ring(struct testdev *device, unsigned bell)
 	ring(device, bell, 1);
 }
 
-void doorbells_poll(struct testdev *device)
+void doorbells_take(struct testdev *device)
 {
 	for (unsigned i = 0; i < TD_DOORBELL_FAST; i++) {
 		uint64_t count;

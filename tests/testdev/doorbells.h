@@ -11,6 +11,7 @@
 
 struct doorbells {
 	int fds[TD_DOORBELL_FAST];
+	int poll; /* an epoll of them: one descriptor to wait for */
 	uint32_t counts[TD_DOORBELL_COUNT];
 	uint32_t irqs; /* TD_DOORBELL_IRQS */
 	uint64_t woken_ns;
@@ -24,6 +25,6 @@ void doorbells_reset(struct testdev *device);
 
 void doorbells_ring(struct testdev *device, unsigned bell);
 /** Takes what the eventfds have. */
-void doorbells_poll(struct testdev *device);
+void doorbells_take(struct testdev *device);
 
 #endif

@@ -113,8 +113,7 @@ static void compact(struct link *link)
 	link->in_first = 0;
 }
 
-/* @return bytes; 0 nothing there; -ECONNRESET; -EPROTO */
-static ssize_t fill(struct link *link)
+int link_fill(struct link *link)
 {
 	union {
 		char bytes[CMSG_SPACE(VU_FDS_MAX * sizeof(int))];
@@ -135,8 +134,7 @@ static ssize_t fill(struct link *link)
 	if (got == 0)
 		return -ECONNRESET;
 	link->in_end += (size_t)got;
-	int code = collect_fds(link, &header);
-	return code < 0 ? code : got;
+	return collect_fds(link, &header);
 }
 
 /* The fds of the message that ends before `end`; two groups for one message are more than the protocol has. */
@@ -186,23 +184,15 @@ bool link_has_message(const struct link *link)
 	return bytes >= header.bytes || header.bytes > link->message_max;
 }
 
-int link_receive(struct link *link, struct message **out, struct vu_header *bad)
+int link_next(struct link *link, struct message **out, struct vu_header *bad)
 {
-	for (;;) {
-		struct vu_header header = {0};
-		*bad = header;
-		if (link->in_end - link->in_first >= sizeof(header)) {
-			memcpy(&header, link->in + link->in_first, sizeof(header));
-			*bad = header;
-			if (header.bytes < sizeof(header) || header.bytes > link->message_max)
-				return -EPROTO;
-			if (link->in_end - link->in_first >= header.bytes)
-				return take(link, &header, out);
-		}
-		ssize_t got = fill(link);
-		if (got <= 0)
-			return (int)got;
-	}
+	size_t there = link->in_end - link->in_first;
+	if (there < sizeof(*bad))
+		return 0;
+	memcpy(bad, link->in + link->in_first, sizeof(*bad));
+	if (bad->bytes < sizeof(*bad) || bad->bytes > link->message_max)
+		return -EPROTO;
+	return there < bad->bytes ? 0 : take(link, bad, out);
 }
 
 static int append(struct link *link, const struct vu_header *header, const void *payload, size_t bytes, const int *fds,

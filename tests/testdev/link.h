@@ -50,16 +50,18 @@ struct link {
 int link_init(struct link *link, int fd, size_t message_max);
 void link_finish(struct link *link);
 
+/** Reads what there is, once; only when no whole message is there. @return 0; -ECONNRESET the other side is gone; -EPROTO */
+int link_fill(struct link *link);
+
 /**
- * Reads what there is, and takes the next whole message.
+ * Takes the next whole message.
  *
  * @param out  owned by the caller: message_free
- * @return 1; 0 nothing whole yet; -ECONNRESET the other side is gone; -EPROTO a size or number of fds that cannot be, the
- *         header is in *bad then; -ENOMEM
+ * @return 1; 0 nothing whole yet; -EPROTO a size or number of fds that cannot be, the header is in *bad then; -ENOMEM
  */
-int link_receive(struct link *link, struct message **out, struct vu_header *bad);
+int link_next(struct link *link, struct message **out, struct vu_header *bad);
 void message_free(struct message *message);
-/** Whether link_receive has something to say without reading: what came together is not all taken. */
+/** Whether link_next would not return 0. */
 bool link_has_message(const struct link *link);
 
 /** Sends or queues a message. @param fds  borrowed. @return 0, -ECONNRESET, -ENOMEM */

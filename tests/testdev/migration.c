@@ -150,7 +150,7 @@ static int take_arc(struct testdev *device, uint32_t to)
 
 	/* A bell that was rung before the device was told to stop still counts. */
 	if (migration_touchable(from) && !migration_touchable(to))
-		doorbells_poll(device);
+		doorbells_take(device);
 	if (is_stopped(to) && !is_stopped(from))
 		device->memory.stopped_sum = bar_memory_sum(&device->memory);
 	if (is_stopped(from) && !is_stopped(to))

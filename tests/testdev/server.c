@@ -19,7 +19,7 @@
 #define UNREAD_MAX  (4u << 20) /* of replies, before no more commands are taken */
 #define HELD_MAX    256u
 
-enum { POLL_STOP, POLL_MAIN, POLL_TWIN, POLL_UNMASK, POLL_BELLS, POLL_COUNT = POLL_BELLS + TD_DOORBELL_FAST };
+enum { POLL_STOP, POLL_MAIN, POLL_TWIN, POLL_UNMASK, POLL_BELLS, POLL_COUNT };
 
 uint64_t server_data_bytes(const struct testdev *device)
 {
@@ -217,28 +217,34 @@ static bool takes_messages(const struct session *session)
 	       session->main.out_bytes <= UNREAD_MAX;
 }
 
+static void refuse(struct testdev *device, const struct vu_header *bad)
+{
+	const struct vu_header header = {.id = bad->id,
+					 .command = bad->command,
+					 .bytes = sizeof(header),
+					 .flags = VU_TYPE_REPLY | VU_FLAG_ERROR,
+					 .error = EPROTO};
+	journal_add(device, TD_BAD_MESSAGE, bad->bytes, "message of %u bytes, or its fds", bad->bytes);
+	link_send(&device->session->main, &header, NULL, 0, NULL, 0);
+}
+
 /* @return 0; -ECONNRESET the client left; -EPROTO; -ENOMEM */
-static int receive(struct testdev *device, bool twin)
+static int receive(struct testdev *device, bool twin, bool readable)
 {
 	struct session *session = device->session;
 	struct link *link = twin ? &session->twin : &session->main;
+	struct vu_header bad = {0};
 	int code = 1;
-	while (takes_messages(session) && code > 0) {
+	if (readable && takes_messages(session) && !link_has_message(link) && (code = link_fill(link)) == 0)
+		code = 1;
+	while (code > 0 && takes_messages(session)) {
 		struct message *message = NULL;
-		struct vu_header bad;
-		code = link_receive(link, &message, &bad);
-		if (code > 0) {
+		code = link_next(link, &message, &bad);
+		if (code > 0)
 			dispatch(device, message, twin);
-		} else if (code == -EPROTO) {
-			const struct vu_header header = {.id = bad.id,
-							 .command = bad.command,
-							 .bytes = sizeof(header),
-							 .flags = VU_TYPE_REPLY | VU_FLAG_ERROR,
-							 .error = EPROTO};
-			journal_add(device, TD_BAD_MESSAGE, bad.bytes, "message of %u bytes, or its fds", bad.bytes);
-			link_send(&session->main, &header, NULL, 0, NULL, 0);
-		}
 	}
+	if (code == -EPROTO)
+		refuse(device, &bad);
 	return code < 0 ? code : 0;
 }
 
@@ -271,8 +277,7 @@ static void fill_poll(const struct testdev *device, struct pollfd *polls, int st
 	polls[POLL_MAIN] = (struct pollfd){.fd = session->main.fd, .events = in | (session->main.out ? POLLOUT : 0)};
 	polls[POLL_TWIN] = (struct pollfd){.fd = session->twin.fd, .events = in | (session->twin.out ? POLLOUT : 0)};
 	polls[POLL_UNMASK] = (struct pollfd){.fd = device->irqs.intx_unmask, .events = POLLIN};
-	for (unsigned i = 0; i < TD_DOORBELL_FAST; i++)
-		polls[POLL_BELLS + i] = (struct pollfd){.fd = device->doorbells.fds[i], .events = POLLIN};
+	polls[POLL_BELLS] = (struct pollfd){.fd = device->doorbells.poll, .events = POLLIN};
 }
 
 static void take_unmask(struct testdev *device)
@@ -298,16 +303,17 @@ static int serve_once(struct testdev *device, int stop, bool *busy)
 		session->stalled_until_ns = 0;
 	if (polls[POLL_UNMASK].revents & POLLIN)
 		take_unmask(device);
-	doorbells_poll(device);
+	if (polls[POLL_BELLS].revents & POLLIN)
+		doorbells_take(device);
 
 	int code = 0;
 	if (link_flush(&session->main) < 0 || (session->twin.fd >= 0 && link_flush(&session->twin) < 0))
 		code = -ECONNRESET;
 	/* What the client sent before it left still counts, so its end is noticed by reading; not so when stalled. */
-	if (code == 0 && (polls[POLL_TWIN].revents || link_has_message(&session->twin)))
-		code = receive(device, true);
-	if (code == 0 && (polls[POLL_MAIN].revents || link_has_message(&session->main)))
-		code = receive(device, false);
+	if (code == 0)
+		code = receive(device, true, polls[POLL_TWIN].revents);
+	if (code == 0)
+		code = receive(device, false, polls[POLL_MAIN].revents);
 	if (code == 0 && polls[POLL_MAIN].revents & POLLHUP && !takes_messages(session))
 		code = -ECONNRESET;
 	if (device->dma.pending.active && now_ns() >= device->dma.pending.deadline_ns)

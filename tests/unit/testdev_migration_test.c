@@ -496,7 +496,7 @@ Test(testdev_migration, device_that_changes_while_it_is_copied_arrives)
 
 Test(testdev_migration, size_of_the_state_and_its_rate_of_change_can_be_set)
 {
-	const struct testdev_options options = {.block_bytes = 1u << 20, .block_rate = 10000};
+	const struct testdev_options options = {.block_bytes = 1u << 20, .block_rate = 100};
 	reopen(&options);
 	cr_expect_eq(reg64(&client, TD_BLOCK_BYTES), 1u << 20);
 	go(PRE_COPY);
