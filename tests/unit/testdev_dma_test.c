@@ -477,6 +477,17 @@ Test(testdev_dma, unmapping_waits_for_the_answer_and_what_comes_behind_keeps_its
 	cr_expect_eq(client_violations(&client, TD_BAD_UNMAP), 1, "the engine was at work there");
 }
 
+Test(testdev_dma, unmapping_waits_until_the_answer_is_given_up)
+{
+	const struct vu_dma_unmap unmap = {.argsz = sizeof(unmap), .address = RAM_ADDRESS, .bytes = RAM_BYTES};
+	reopen(&(struct testdev_options){.dma_timeout_ms = 200}, "{\"capabilities\":{}}");
+	uint64_t before_ns = now_ns();
+	first_request();
+	cr_expect_eq(client_call(&client, VU_DMA_UNMAP, &unmap, sizeof(unmap)), 0);
+	cr_expect_geq(now_ns() - before_ns, UINT64_C(200000000));
+	cr_expect_eq(reg(&client, TD_STATUS), TD_STATUS_DONE | TD_STATUS_ERROR | TD_REASON_TIMEOUT << 8);
+}
+
 Test(testdev_dma, reset_with_a_request_under_way_ends_the_list)
 {
 	struct vu_header request = first_request();

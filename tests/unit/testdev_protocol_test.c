@@ -12,6 +12,7 @@
 
 #include <criterion/criterion.h>
 
+#include "link.h"
 #include "testdev_client.h"
 
 TestSuite(testdev_protocol, .timeout = 60);
@@ -229,6 +230,36 @@ Test(testdev_framing, file_descriptors_stay_with_their_message_when_messages_com
 		cr_expect_eq(client_wait_eventfd(fds[i]), 1);
 		close(fds[i]);
 	}
+}
+
+/* The same below the server, where all of it is there before the first read. */
+Test(testdev_framing, file_descriptors_belong_to_the_message_that_they_were_sent_with)
+{
+	const struct vu_header header = {.command = VU_GET_INFO, .bytes = sizeof(header)};
+	struct link link;
+	int pair[2], fd = eventfd_new(), main_fd = client.fd;
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	cr_assert_eq(link_init(&link, pair[1], 4096), 0);
+	client.fd = pair[0];
+	for (unsigned i = 0; i < 6; i++)
+		client_send(&client, &header, sizeof(header), &fd, i % 2);
+	client.fd = main_fd;
+	for (unsigned i = 0; i < 6;) {
+		struct message *message;
+		struct vu_header bad;
+		int code = link_next(&link, &message, &bad);
+		if (code == 0) {
+			cr_assert_eq(link_fill(&link), 0);
+			continue;
+		}
+		cr_assert_eq(code, 1);
+		cr_expect_eq(message->fd_count, i % 2, "message %u has %u", i, message->fd_count);
+		message_free(message);
+		i++;
+	}
+	link_finish(&link);
+	close(pair[0]);
+	close(fd);
 }
 
 static void send_header(uint32_t bytes, uint32_t flags)

@@ -752,6 +752,34 @@ Test(testdev_socket, reply_in_single_bytes_is_one_reply)
 	peer_close();
 }
 
+Test(testdev_socket, file_descriptors_belong_to_the_message_that_they_were_sent_with)
+{
+	struct vu_channel channel;
+	int pair[2], fd = kernel_eventfd();
+	unsigned before = open_fds();
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	cr_assert_eq(vu_channel_init(&channel, pair[0], 4096), 0);
+	for (uint16_t i = 0; i < 6; i++)
+		peer_send(pair[1], i, VU_GET_INFO, VU_TYPE_REPLY, "x", 1, &fd, i % 2);
+	for (unsigned i = 0; i < 6;) {
+		struct vu_message message;
+		int code = vu_channel_next(&channel, &message);
+		if (code == 0) {
+			cr_assert_eq(vu_channel_fill(&channel), 0);
+			continue;
+		}
+		cr_assert_eq(code, 1);
+		cr_expect_eq(message.header.id, i);
+		cr_expect_eq(message.fds.count, i % 2, "message %u has %u", i, message.fds.count);
+		vu_fds_close(&message.fds);
+		i++;
+	}
+	vu_channel_finish(&channel);
+	close(pair[1]);
+	cr_expect_eq(open_fds(), before);
+	close(fd);
+}
+
 Test(testdev_socket, more_file_descriptors_than_announced_end_the_connection)
 {
 	int fds[VU_CHANNEL_FDS + 1];
