@@ -107,6 +107,9 @@ Test(tenon_control, a_device_that_cannot_be_added_leaves_the_vm_as_it_was)
 		cr_expect_eq(ask(&client, "devices", NULL), 0);
 		cr_expect_eq(run_count(&client.said, "empty"), i, "%s", client.said.bytes);
 		run_finish(&client);
+		/* The VM learns a moment later that the client has gone. */
+		for (unsigned tries = 0; tries < 500 && run_count_entries(&vm, "fd") > files; tries++)
+			usleep(10000);
 		cr_expect_leq(run_count_entries(&vm, "fd"), files, "no file stays open");
 		run_signal(&vm, SIGTERM);
 		cr_expect_eq(run_wait(&vm, ENDING_MS), 143, "%s", vm.complained.bytes);
