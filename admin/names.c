@@ -44,7 +44,7 @@ void names_close(struct names *names)
 	if (!names)
 		return;
 	if (!names->broken)
-		pci_free_name_list(names->access);
+		pci_cleanup(names->access);
 	free(names);
 }
 
