@@ -49,7 +49,11 @@ static int get_info(const struct fake_ioas *ioas, struct vfio_iommu_type1_info *
 		struct vfio_iommu_type1_info head;
 		struct vfio_iommu_type1_info_cap_migration migration __attribute__((aligned(8)));
 		struct vfio_iommu_type1_info_dma_avail avail __attribute__((aligned(8)));
-		struct vfio_iommu_type1_info_cap_iova_range iova __attribute__((aligned(8)));
+		struct {
+			struct vfio_info_cap_header header;
+			uint32_t nr_iovas;
+			uint32_t reserved;
+		} iova __attribute__((aligned(8))); /* struct vfio_iommu_type1_info_cap_iova_range up to its ranges */
 		struct vfio_iova_range ranges[RANGES_MAX];
 	} all = {0};
 	uint32_t given = info->argsz;

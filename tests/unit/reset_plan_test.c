@@ -800,7 +800,7 @@ Test(reset_plan, required_reset_that_is_impossible_refuses_the_device)
 	int code = slot_open_with(&slot, TENON_RESET_REQUIRE);
 	cr_assert_eq(code, -EBUSY);
 	assert_message(&slot.err, code);
-	static const char *const words[] = {FIRST, SECOND, "IOMMU group 60", "e1000e", "tenon bind " SECOND};
+	static const char *const words[] = {FIRST, SECOND, "IOMMU group 60", "e1000e", ("tenon bind " SECOND)};
 	for (unsigned i = 0; i < 5; i++)
 		cr_expect(strstr(slot.err.message, words[i]), "no %s in: %s", words[i], slot.err.message);
 	cr_assert_eq(slot.fake->hot_resets, 0);

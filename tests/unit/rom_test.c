@@ -189,7 +189,7 @@ Test(rom, large_one_is_read_in_pieces)
 	for (uint32_t at = 0xfffe; at < 0x10002; at++)
 		cr_assert_eq(guest_bar(&fixture, TENON_DEVICE_ROM, at, 1), fake_rom_byte(at), "at 0x%x", at);
 	cr_assert_eq(guest_bar(&fixture, TENON_DEVICE_ROM, 0x1ffff, 2),
-		     fake_rom_byte(0x1ffff) | fake_rom_byte(0x20000) << 8, "across two pieces");
+		     (uint64_t)fake_rom_byte(0x1ffff) | (uint64_t)fake_rom_byte(0x20000) << 8, "across two pieces");
 	cr_assert_eq(guest_bar(&fixture, TENON_DEVICE_ROM, 0xfffff8, 8), UINT64_MAX);
 	cr_assert_eq(fixture.fake->rom_reads, 4);
 	fixture_close(&fixture);
