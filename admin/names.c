@@ -9,6 +9,9 @@
 
 #include "names.h"
 
+/* From pci.ids only: asking udev as well, libpci 3.9 leaks a handle at each name that neither knows. */
+#define ONLY_NAMES (PCI_LOOKUP_NO_NUMBERS | PCI_LOOKUP_NO_HWDB)
+
 struct names {
 	struct pci_access *access;
 	bool broken;
@@ -43,6 +46,7 @@ void names_close(struct names *names)
 {
 	if (!names)
 		return;
+	/* What libpci was doing when it gave up is half done: that is left to the end of the program. */
 	if (!names->broken)
 		pci_cleanup(names->access);
 	free(names);
@@ -65,7 +69,7 @@ static __attribute__((noinline)) bool find(struct names *names, char *found, int
 		names->broken = true;
 		return false;
 	}
-	return pci_lookup_name(names->access, found, capacity, flags | PCI_LOOKUP_NO_NUMBERS, first, second) != NULL;
+	return pci_lookup_name(names->access, found, capacity, flags | ONLY_NAMES, first, second) != NULL;
 }
 
 static void look_up(struct names *names, char *text, size_t capacity, int flags, int first, int second)
