@@ -21,8 +21,9 @@ static void make_host(void)
 	fake_pci(&(struct fake_pci){.bdf = "0000:00:04.0", .class_code = 0x010802, .group = 1, .driver = "nvme"});
 	fake_file("/proc/interrupts", "  24:  0  IR-PCI-MSIX-0000:00:04.0  0-edge  nvme0q0\n");
 	fake_file("/proc/meminfo", "MemTotal: 33554432 kB\nMemAvailable:   16777216 kB\n");
-	fake_file("/proc/self/limits", "Limit  Soft Limit  Hard Limit  Units\nMax locked memory         8388608              8388608 "
-				       "             bytes\n");
+	fake_file("/proc/self/limits",
+		  "Limit  Soft Limit  Hard Limit  Units\nMax locked memory         8388608              8388608 "
+		  "             bytes\n");
 	fake_file("/proc/self/status", "Name:\ttenon\nCapEff:\t0000000000000000\n");
 	exam = (struct examination){
 		.host = &fake_host, .inventory = &inventory, .memory_bytes = 4ull << 30, .release = KERNEL};
@@ -68,7 +69,8 @@ static void assert_finding(const char *topic, enum finding_level level, const ch
 static void assert_every_fix(void)
 {
 	for (unsigned i = 0; i < exam.count; i++)
-		cr_assert(exam.findings[i].level == FINDING_OK || exam.findings[i].fix[0], "%s has no fix", exam.findings[i].topic);
+		cr_assert(exam.findings[i].level == FINDING_OK || exam.findings[i].fix[0], "%s has no fix",
+			  exam.findings[i].topic);
 }
 
 Test(admin_doctor, iommu_that_is_on)
@@ -96,14 +98,15 @@ Test(admin_doctor, interrupts_that_are_not_remapped)
 {
 	fake_file("/proc/interrupts", "  24:  0  PCI-MSIX-0000:00:04.0  0-edge  nvme0q0\n");
 	examine(doctor_iommu);
-	assert_finding("interrupt remapping", FINDING_PROBLEM, "off, although the IOMMU has it, so VFIO refuses every device",
-		       "intremap=off");
+	assert_finding("interrupt remapping", FINDING_PROBLEM,
+		       "off, although the IOMMU has it, so VFIO refuses every device", "intremap=off");
 	fake_iommu(0x80);
 	examine(doctor_iommu);
 	assert_finding("interrupt remapping", FINDING_PROBLEM, "the IOMMU has none", "allow_unsafe_interrupts");
 	fake_file("/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts", "Y\n");
 	examine(doctor_iommu);
-	assert_finding("interrupt remapping", FINDING_WARNING, "a guest can forge interrupts", "allow_unsafe_interrupts");
+	assert_finding("interrupt remapping", FINDING_WARNING, "a guest can forge interrupts",
+		       "allow_unsafe_interrupts");
 }
 
 Test(admin_doctor, unit_without_snoop_control_is_named)
@@ -117,7 +120,8 @@ Test(admin_doctor, group_of_several_slots_and_the_override_that_hides_it)
 {
 	fake_pci(&(struct fake_pci){.bdf = "0000:00:05.0", .class_code = 0x020000, .group = 1});
 	examine(doctor_iommu);
-	assert_finding("isolation", FINDING_WARNING, "IOMMU group 1 holds devices of several slots", "another root port");
+	assert_finding("isolation", FINDING_WARNING, "IOMMU group 1 holds devices of several slots",
+		       "another root port");
 	fake_file("/proc/cmdline", "quiet pcie_acs_override=downstream,multifunction\n");
 	examine(doctor_iommu);
 	assert_finding("isolation", FINDING_WARNING, "runs with pcie_acs_override", "take pcie_acs_override from");
@@ -141,7 +145,8 @@ Test(admin_doctor, locked_memory_is_a_number_in_every_unit)
 {
 	examine(doctor_memory);
 	assert_finding("locked memory", FINDING_PROBLEM, "limit 8388608 bytes, but a VM of 4G needs 4294967296",
-		       "USER - memlock 4194304; in a systemd unit: LimitMEMLOCK=4294967296; now: prlimit --memlock=4294967296");
+		       "USER - memlock 4194304; in a systemd unit: LimitMEMLOCK=4294967296; now: prlimit "
+		       "--memlock=4294967296");
 	exam.memory_bytes = 8 << 20;
 	examine(doctor_memory);
 	assert_finding("locked memory", FINDING_OK, "limit 8M, a VM of 8M needs 8388608 bytes", "");
@@ -169,14 +174,16 @@ Test(admin_doctor, pool_of_huge_pages_says_how_many_are_missing)
 	fake_file("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "100\n");
 	fake_file("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "60\n");
 	examine(doctor_memory);
-	assert_finding("2 MiB pages", FINDING_OK, "60 of 100 free; --memory ...,hugepages=2M would need 2048: echo 2088 > ", "");
+	assert_finding("2 MiB pages", FINDING_OK,
+		       "60 of 100 free; --memory ...,hugepages=2M would need 2048: echo 2088 > ", "");
 	assert_finding("1 GiB pages", FINDING_OK, "has none", "");
 }
 
 Test(admin_doctor, shared_huge_pages_matter_before_linux_6_1)
 {
 	fake_file("/sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n");
-	fake_file("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "always within_size advise [never] deny force\n");
+	fake_file("/sys/kernel/mm/transparent_hugepage/shmem_enabled",
+		  "always within_size advise [never] deny force\n");
 	examine(doctor_memory);
 	assert_finding("transparent huge pages", FINDING_OK, "enabled: madvise, shmem_enabled: never", "");
 	snprintf(exam.release, sizeof(exam.release), "5.10.0");
@@ -231,7 +238,8 @@ Test(admin_doctor, more_nodes_than_findings_do_not_overflow)
 
 Test(admin_doctor, kernel_configuration_is_asked)
 {
-	exam.config = strdup("CONFIG_IOMMUFD=m\n# CONFIG_VFIO_DEVICE_CDEV is not set\nCONFIG_VFIO_PCI=m\nXCONFIG_KVM=y\n");
+	exam.config =
+		strdup("CONFIG_IOMMUFD=m\n# CONFIG_VFIO_DEVICE_CDEV is not set\nCONFIG_VFIO_PCI=m\nXCONFIG_KVM=y\n");
 	cr_assert_eq(exam_config(&exam, "CONFIG_IOMMUFD"), 1);
 	cr_assert_eq(exam_config(&exam, "CONFIG_VFIO_DEVICE_CDEV"), 0);
 	cr_assert_eq(exam_config(&exam, "CONFIG_KVM"), 0);
@@ -248,7 +256,7 @@ Test(admin_doctor, kernel_configuration_is_asked)
 Test(admin_doctor, module_that_is_only_on_disk_counts)
 {
 	fake_file("/lib/modules/" KERNEL "/modules.dep", "kernel/drivers/vfio/pci/vfio-pci.ko.xz: kernel/x.ko\n"
-							"kernel/drivers/vfio/vfio_iommu_type1.ko.xz:\n");
+							 "kernel/drivers/vfio/vfio_iommu_type1.ko.xz:\n");
 	examine(doctor_kernel);
 	assert_finding("vfio-pci", FINDING_OK, "a module, not loaded", "");
 	assert_finding("kernel interface", FINDING_OK, "the container (type1)", "");
@@ -258,7 +266,8 @@ Test(admin_doctor, kind_of_kvm_is_told_honestly)
 {
 	fake_folder("/sys/module/kvm_pvm");
 	examine(doctor_kernel);
-	assert_finding("virtualization", FINDING_WARNING, "by kvm-pvm, without the CPU's help", "a host with VT-x or SVM");
+	assert_finding("virtualization", FINDING_WARNING, "by kvm-pvm, without the CPU's help",
+		       "a host with VT-x or SVM");
 	fake_remove("/sys/module/kvm_pvm");
 	examine(doctor_kernel);
 	assert_finding("virtualization", FINDING_PROBLEM, "the CPU shows neither VT-x nor SVM", "firmware");

@@ -23,8 +23,10 @@ static void make_host(void)
 	fake_host_create();
 	fake_iommu(0x88);
 	fake_pci(&(struct fake_pci){.bdf = PORT, .class_code = 0x060400, .group = 1, .driver = "pcieport"});
-	fake_pci(&(struct fake_pci){.bdf = NVME, .above = PORT, .class_code = 0x010802, .group = 17, .driver = "vfio-pci"});
-	fake_pci(&(struct fake_pci){.bdf = NIC, .above = PORT, .class_code = 0x020000, .group = 17, .driver = "e1000e"});
+	fake_pci(&(struct fake_pci){
+		.bdf = NVME, .above = PORT, .class_code = 0x010802, .group = 17, .driver = "vfio-pci"});
+	fake_pci(
+		&(struct fake_pci){.bdf = NIC, .above = PORT, .class_code = 0x020000, .group = 17, .driver = "e1000e"});
 }
 
 TestSuite(admin_output, .init = make_host, .fini = fake_host_destroy);
@@ -51,7 +53,8 @@ static int run(int (*command)(const struct host *host, const struct options *opt
 	return status;
 }
 
-static json_object *run_json(int (*command)(const struct host *host, const struct options *options, struct tenon_error *err))
+static json_object *run_json(int (*command)(const struct host *host, const struct options *options,
+					    struct tenon_error *err))
 {
 	cr_assert_eq(run(command, (struct options){.json = true}), STATUS_OK, "%s", error.message);
 	json_object *parsed = json_tokener_parse(printed);
@@ -77,22 +80,24 @@ Test(admin_output, keys_of_a_device_are_these)
 	json_object *list = run_json(command_devices);
 	cr_assert_eq(json_object_array_length(list), 3);
 	json_object *nvme = json_object_array_get_idx(list, 1);
-	cr_assert_str_eq(keys_of(nvme),
-			 "address,class,class_name,vendor,vendor_name,device,device_name,subsystem,driver,driver_override,"
-			 "iommu_group,iommu,coherent,reset,sriov,numa_node,bars,rom_bytes,msi_vectors,msix_vectors,boot_display,"
-			 "migration,vfio_device,vfio_group,uses,assign");
+	cr_assert_str_eq(
+		keys_of(nvme),
+		"address,class,class_name,vendor,vendor_name,device,device_name,subsystem,driver,driver_override,"
+		"iommu_group,iommu,coherent,reset,sriov,numa_node,bars,rom_bytes,msi_vectors,msix_vectors,boot_display,"
+		"migration,vfio_device,vfio_group,uses,assign");
 	cr_assert_str_eq(keys_of(json_object_object_get(nvme, "assign")), "can,verdict,because,do");
 	cr_assert_str_eq(keys_of(json_object_object_get(nvme, "reset")), "methods,bus_reset,with");
 	cr_assert_str_eq(keys_of(json_object_object_get(nvme, "sriov")), "role,vfs,vfs_total,pf");
-	cr_assert_str_eq(json_object_get_string(json_object_object_get(nvme, "vfio_device")), "/dev/vfio/devices/vfio0");
+	cr_assert_str_eq(json_object_get_string(json_object_object_get(nvme, "vfio_device")),
+			 "/dev/vfio/devices/vfio0");
 	cr_assert_eq(json_object_object_get(nvme, "numa_node"), NULL);
 	json_object_put(list);
 }
 
 Test(admin_output, two_runs_print_the_same)
 {
-	static int (*const commands[])(const struct host *host, const struct options *options, struct tenon_error *err) = {
-		command_devices, command_groups, command_topology};
+	static int (*const commands[])(const struct host *host, const struct options *options,
+				       struct tenon_error *err) = {command_devices, command_groups, command_topology};
 	for (unsigned i = 0; i < 3; i++) {
 		for (unsigned json = 0; json < 2; json++) {
 			cr_assert_eq(run(commands[i], (struct options){.json = json}), STATUS_OK);
@@ -106,8 +111,9 @@ Test(admin_output, two_runs_print_the_same)
 
 Test(admin_output, json_stays_json_whatever_sysfs_holds)
 {
-	static int (*const commands[])(const struct host *host, const struct options *options, struct tenon_error *err) = {
-		command_devices, command_groups, command_topology, command_doctor};
+	static int (*const commands[])(const struct host *host, const struct options *options,
+				       struct tenon_error *err) = {command_devices, command_groups, command_topology,
+								   command_doctor};
 	fake_raw_link(fake_path(NIC, "/driver"), "../x/\"\\\n\x1b\xff},{");
 	fake_file(fake_path(NIC, "/driver_override"), "\"\\\x01");
 	fake_file(fake_path(NIC, "/reset_method"), "\" \\ \xc3\x28");
@@ -141,7 +147,8 @@ Test(admin_output, list_shows_devices_and_leaves_bridges_out)
 	cr_assert_eq(run(command_devices, (struct options){0}), STATUS_OK);
 	cr_assert(strstr(printed, "\n" NVME "  vfio-pci  17 "), "%s", printed);
 	cr_assert_not(strstr(printed, "\n" PORT), "%s", printed);
-	cr_assert(strstr(printed, "1 bridge and the like are left out; tenon devices --all lists them."), "%s", printed);
+	cr_assert(strstr(printed, "1 bridge and the like are left out; tenon devices --all lists them."), "%s",
+		  printed);
 	cr_assert_eq(run(command_devices, (struct options){.all = true}), STATUS_OK);
 	cr_assert(strstr(printed, "\n" PORT), "%s", printed);
 }
@@ -151,7 +158,8 @@ Test(admin_output, groups_name_the_member_that_blocks)
 	cr_assert_eq(run(command_groups, (struct options){0}), STATUS_OK);
 	cr_assert(strstr(printed, "17     " NVME "  vfio-pci  VFIO "), "%s", printed);
 	cr_assert(strstr(printed, "17     " NIC "  e1000e    blocks"), "%s", printed);
-	cr_assert(strstr(printed, "as a whole: yes, after: tenon bind --group " NVME " (blocked by " NIC " (driver e1000e))"),
+	cr_assert(strstr(printed,
+			 "as a whole: yes, after: tenon bind --group " NVME " (blocked by " NIC " (driver e1000e))"),
 		  "%s", printed);
 }
 
@@ -188,8 +196,9 @@ Test(admin_output, columns_are_as_wide_as_their_longest_cell)
 Test(admin_output, reset_of_a_host_device_is_refused)
 {
 	cr_assert_eq(run(command_reset, (struct options){.arguments = {NIC}, .plan = true}), STATUS_FAILED);
-	cr_assert_str_eq(error.message, NIC ": is not bound to VFIO (driver e1000e), and a reset would pull the device from under "
-					    "that; tenon bind " NIC);
+	cr_assert_str_eq(error.message,
+			 NIC ": is not bound to VFIO (driver e1000e), and a reset would pull the device from under "
+			     "that; tenon bind " NIC);
 	cr_assert_eq(run(command_reset, (struct options){.arguments = {PORT}, .plan = true}), STATUS_FAILED);
 	cr_assert_str_eq(error.message, PORT ": is a bridge or the like (driver pcieport); reset the devices below it");
 }
@@ -198,6 +207,7 @@ Test(admin_output, reset_of_a_vms_device_is_refused_with_the_process)
 {
 	fake_open(4242, "tenon", "/dev/vfio/devices/vfio0");
 	cr_assert_eq(run(command_reset, (struct options){.arguments = {NVME}, .yes = true}), STATUS_FAILED);
-	cr_assert_str_eq(error.message, NVME ": process 4242 (tenon) has it through VFIO: /dev/vfio/devices/vfio0, IOMMU group 17; end "
-					     "the VM: kill 4242");
+	cr_assert_str_eq(error.message, NVME
+			 ": process 4242 (tenon) has it through VFIO: /dev/vfio/devices/vfio0, IOMMU group 17; end "
+			 "the VM: kill 4242");
 }

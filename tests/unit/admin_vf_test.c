@@ -103,8 +103,9 @@ Test(admin_vf, number_changes_only_by_way_of_none)
 {
 	cr_assert_eq(VF("create", PF, "2"), STATUS_OK);
 	cr_assert_eq(VF("create", PF, "3"), STATUS_FAILED);
-	cr_assert_str_eq(error.message, PF ": has 2 VFs already, and the kernel changes their number only by way of none; tenon vf "
-					   "destroy " PF);
+	cr_assert_str_eq(error.message,
+			 PF ": has 2 VFs already, and the kernel changes their number only by way of none; tenon vf "
+			    "destroy " PF);
 }
 
 Test(admin_vf, pf_without_driver_and_device_without_sriov_are_refused)
@@ -140,8 +141,9 @@ Test(admin_vf, vfs_in_use_are_not_destroyed_without_force)
 	bind_to_vfio(VF1);
 	fake_open(500, "tenon", "/dev/vfio/devices/vfio0");
 	cr_assert_eq(VF("destroy", PF), STATUS_FAILED);
-	cr_assert_str_eq(error.message, PF ": its VF " VF1 " (driver vfio-pci, IOMMU group 101) is in use: process 500 (tenon) has it "
-					   "through VFIO: /dev/vfio/devices/vfio0; end the VM: kill 500, or take it away with --force");
+	cr_assert_str_eq(error.message, PF
+			 ": its VF " VF1 " (driver vfio-pci, IOMMU group 101) is in use: process 500 (tenon) has it "
+			 "through VFIO: /dev/vfio/devices/vfio0; end the VM: kill 500, or take it away with --force");
 	cr_assert_str_eq(fake_read("/sys/bus/pci/devices/" PF "/sriov_numvfs"), "2");
 	cr_assert_eq(run((struct options){.arguments = {"destroy", PF}, .force = true}), STATUS_OK);
 	cr_assert_str_eq(fake_read("/sys/bus/pci/devices/" PF "/sriov_numvfs"), "0");
