@@ -13,12 +13,12 @@
 #include "container.h"
 #include "group.h"
 #include "group_file.h"
+#include "info.h"
 #include "kernel.h"
 #include "uapi.h"
 
 #define CONTAINER_PATH "/dev/vfio/vfio"
 #define GROUPS_MAX     64
-#define INFO_BYTES_MAX 65536u /* a capability chain longer than this is not from a sane kernel */
 
 struct container_group {
 	int number;
@@ -108,51 +108,21 @@ static int unmap(struct space_backend *backend, uint64_t gpa, uint64_t size_byte
 /* VFIO_IOMMU_GET_INFO with its capabilities, in memory that the caller frees. @return its size or -errno */
 static int get_info(const struct container *self, uint8_t **out, struct tenon_error *err)
 {
-	/* The kernel reports the size it needs; ask again with that much. It may need more by then, as devices come. */
-	uint32_t bytes = sizeof(struct vfio_iommu_type1_info);
-	uint8_t *info = NULL;
-	for (;;) {
-		uint8_t *larger = realloc(info, bytes);
-		if (!larger) {
-			free(info);
-			return tenon_fail(err, -ENOMEM, "%s: out of memory; free some memory", CONTAINER_PATH);
-		}
-		info = larger;
-		memset(info, 0, bytes);
-		memcpy(info, &bytes, sizeof(bytes)); /* argsz */
-		int code = kernel_ioctl(self->fd, VFIO_IOMMU_GET_INFO, info);
-		uint32_t needed;
-		memcpy(&needed, info, sizeof(needed));
-		if (code < 0) {
-			free(info);
-			return tenon_fail(err, code, "%s: VFIO_IOMMU_GET_INFO failed: %s; report this kernel",
-					  CONTAINER_PATH, strerror(-code));
-		}
-		if (needed <= bytes || needed > INFO_BYTES_MAX)
-			break;
-		bytes = needed;
-	}
-	*out = info;
-	return (int)bytes;
+	const struct vfio_iommu_type1_info head = {0};
+	int bytes = info_query(self->fd, VFIO_IOMMU_GET_INFO, &head, sizeof(head), out);
+	if (bytes < 0)
+		return tenon_fail(err, bytes, "%s: VFIO_IOMMU_GET_INFO failed: %s; report this kernel", CONTAINER_PATH,
+				  strerror(-bytes));
+	return bytes;
 }
 
 /* Offset of a capability of at least `size` bytes, 0: none. */
-static uint32_t find_capability(const uint8_t *info, uint32_t bytes, uint16_t id, size_t size)
+static uint32_t find_capability(const uint8_t *info, int bytes, uint16_t id, size_t size)
 {
 	struct vfio_iommu_type1_info head;
 	memcpy(&head, info, sizeof(head));
-	uint32_t at = head.flags & VFIO_IOMMU_INFO_CAPS ? head.cap_offset : 0;
-	/* Each hop must move forward, so that a looping chain ends. */
-	while (at >= sizeof(head) && at + sizeof(struct vfio_info_cap_header) <= bytes) {
-		struct vfio_info_cap_header cap;
-		memcpy(&cap, info + at, sizeof(cap));
-		if (cap.id == id)
-			return at + size <= bytes ? at : 0;
-		if (cap.next <= at)
-			break;
-		at = cap.next;
-	}
-	return 0;
+	return info_capability(info, (uint32_t)bytes, sizeof(head),
+			       head.flags & VFIO_IOMMU_INFO_CAPS ? head.cap_offset : 0, id, size);
 }
 
 static int allowed(struct space_backend *backend, struct tenon_iova_range *ranges, size_t capacity,
@@ -165,7 +135,7 @@ static int allowed(struct space_backend *backend, struct tenon_iova_range *range
 	int bytes = get_info(container(backend), &info, err);
 	if (bytes < 0)
 		return bytes;
-	uint32_t at = find_capability(info, (uint32_t)bytes, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, sizeof(cap));
+	uint32_t at = find_capability(info, bytes, VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, sizeof(cap));
 	if (!at) {
 		/* Kernels before 5.4 do not tell, and for devices without an IOMMU of their own (mdev) nothing is reserved. */
 		if (capacity > 0)
@@ -188,7 +158,7 @@ static int room(struct space_backend *backend, struct tenon_error *err)
 	int bytes = get_info(container(backend), &info, err);
 	if (bytes < 0)
 		return bytes;
-	uint32_t at = find_capability(info, (uint32_t)bytes, VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL, sizeof(cap));
+	uint32_t at = find_capability(info, bytes, VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL, sizeof(cap));
 	if (at)
 		memcpy(&cap, info + at, sizeof(cap));
 	free(info);

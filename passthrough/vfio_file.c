@@ -8,13 +8,13 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "info.h"
 #include "kernel.h"
 #include "patience.h"
 #include "uapi.h"
 #include "vfio_file.h"
 
-#define REGIONS_MAX           VFIO_PCI_NUM_REGIONS
-#define REGION_INFO_BYTES_MAX 65536u /* a capability chain longer than this is not from a sane kernel */
+#define REGIONS_MAX VFIO_PCI_NUM_REGIONS
 
 struct vfio_file {
 	struct transport transport;
@@ -31,35 +31,25 @@ static struct vfio_file *vfio_file(struct transport *transport)
 static void read_sparse_areas(const uint8_t *info, uint32_t bytes, struct transport_region *out)
 {
 	struct vfio_region_info head;
+	struct vfio_region_info_cap_sparse_mmap sparse;
 	memcpy(&head, info, sizeof(head));
-	uint32_t at = head.flags & VFIO_REGION_INFO_FLAG_CAPS ? head.cap_offset : 0;
-
-	/* Each hop must move forward, so that a looping chain ends. */
-	while (at >= sizeof(head) && at + sizeof(struct vfio_info_cap_header) <= bytes) {
-		struct vfio_info_cap_header cap;
-		memcpy(&cap, info + at, sizeof(cap));
-		if (cap.id == VFIO_REGION_INFO_CAP_SPARSE_MMAP &&
-		    at + sizeof(struct vfio_region_info_cap_sparse_mmap) <= bytes) {
-			struct vfio_region_info_cap_sparse_mmap sparse;
-			memcpy(&sparse, info + at, sizeof(sparse));
-			out->area_count = 0;
-			uint32_t area_at = at + (uint32_t)sizeof(sparse);
-			for (uint32_t i = 0; i < sparse.nr_areas && out->area_count < TRANSPORT_AREAS_MAX; i++) {
-				struct vfio_region_sparse_mmap_area area;
-				if (area_at + sizeof(area) > bytes)
-					break;
-				memcpy(&area, info + area_at, sizeof(area));
-				area_at += (uint32_t)sizeof(area);
-				if (area.size && area.offset < out->size_bytes &&
-				    area.size <= out->size_bytes - area.offset)
-					out->areas[out->area_count++] =
-						(struct transport_area){.offset = area.offset, .size_bytes = area.size};
-			}
-			return;
-		}
-		if (cap.next <= at)
+	uint32_t at = info_capability(info, bytes, sizeof(head),
+				      head.flags & VFIO_REGION_INFO_FLAG_CAPS ? head.cap_offset : 0,
+				      VFIO_REGION_INFO_CAP_SPARSE_MMAP, sizeof(sparse));
+	if (!at)
+		return;
+	memcpy(&sparse, info + at, sizeof(sparse));
+	at += (uint32_t)sizeof(sparse);
+	out->area_count = 0;
+	for (uint32_t i = 0; i < sparse.nr_areas && out->area_count < TRANSPORT_AREAS_MAX; i++) {
+		struct vfio_region_sparse_mmap_area area;
+		if (at + sizeof(area) > bytes)
 			break;
-		at = cap.next;
+		memcpy(&area, info + at, sizeof(area));
+		at += (uint32_t)sizeof(area);
+		if (area.size && area.offset < out->size_bytes && area.size <= out->size_bytes - area.offset)
+			out->areas[out->area_count++] =
+				(struct transport_area){.offset = area.offset, .size_bytes = area.size};
 	}
 }
 
@@ -67,50 +57,26 @@ static int region_info(struct transport *transport, unsigned region, struct tran
 		       struct tenon_error *err)
 {
 	struct vfio_file *file = vfio_file(transport);
+	struct vfio_region_info head = {.index = region};
+	uint8_t *info;
 	*out = (struct transport_region){0};
 	if (region >= REGIONS_MAX || region >= transport->region_count)
 		return 0;
-
-	/* The kernel reports the size it needs; ask again with that much when there are capabilities. */
-	uint32_t bytes = sizeof(struct vfio_region_info);
-	uint8_t *info = NULL;
-	for (int round = 0; round < 2; round++) {
-		uint8_t *larger = realloc(info, bytes);
-		if (!larger) {
-			free(info);
-			return tenon_fail(err, -ENOMEM, "%s: cannot query region %u: out of memory; free some memory",
-					  file->name, region);
-		}
-		info = larger;
-		memset(info, 0, bytes);
-		struct vfio_region_info head = {.argsz = bytes, .index = region};
-		memcpy(info, &head, sizeof(head));
-		int code = kernel_ioctl(file->fd, VFIO_DEVICE_GET_REGION_INFO, info);
-		/* An optional region (VGA) that the device lacks is refused, not reported with size 0. */
-		if (code == -EINVAL && region >= VFIO_PCI_VGA_REGION_INDEX) {
-			free(info);
-			return 0;
-		}
-		if (code < 0) {
-			free(info);
-			return tenon_fail(err, code,
-					  "%s: VFIO_DEVICE_GET_REGION_INFO of region %u failed: %s; report this kernel",
-					  file->name, region, strerror(-code));
-		}
-		memcpy(&head, info, sizeof(head));
-		if (head.argsz <= bytes || head.argsz > REGION_INFO_BYTES_MAX)
-			break;
-		bytes = head.argsz;
-	}
-
-	struct vfio_region_info head;
+	int bytes = info_query(file->fd, VFIO_DEVICE_GET_REGION_INFO, &head, sizeof(head), &info);
+	/* An optional region (VGA) that the device lacks is refused, not reported with size 0. */
+	if (bytes == -EINVAL && region >= VFIO_PCI_VGA_REGION_INDEX)
+		return 0;
+	if (bytes < 0)
+		return tenon_fail(err, bytes,
+				  "%s: VFIO_DEVICE_GET_REGION_INFO of region %u failed: %s; report this kernel",
+				  file->name, region, strerror(-bytes));
 	memcpy(&head, info, sizeof(head));
 	file->offsets[region] = head.offset;
 	out->size_bytes = head.flags & VFIO_REGION_INFO_FLAG_READ ? head.size : 0;
 	if (head.flags & VFIO_REGION_INFO_FLAG_MMAP && out->size_bytes) {
 		out->areas[0] = (struct transport_area){.offset = 0, .size_bytes = out->size_bytes};
 		out->area_count = 1;
-		read_sparse_areas(info, bytes, out);
+		read_sparse_areas(info, (uint32_t)bytes, out);
 	}
 	free(info);
 	return 0;
