@@ -38,6 +38,9 @@ struct memory {
 /** Parses "512M[,hugepages=2M|1G][,prefault]" (K, M, G, T suffixes; plain number: bytes). */
 int memory_options_parse(const char *text, struct memory_options *options, struct tenon_error *err);
 
+/** Whether there can be such memory. @return 0, or -EINVAL with what to give instead */
+int memory_options_check(const struct memory_options *options, struct tenon_error *err);
+
 /** Reserves; takes no page until it is touched, except that hugetlb pages are set aside in the host's pool. */
 int memory_create(const struct memory_options *options, struct memory *memory, struct tenon_error *err);
 void memory_destroy(struct memory *memory); /* accepts a zeroed struct */
