@@ -112,25 +112,20 @@ static void chosen(const struct host *host, const char *file, char *word, size_t
 
 static void check_transparent(struct examination *exam)
 {
-	char anonymous[24], shared[24];
-	unsigned major = 0, minor = 0;
+	char enabled[24];
 	if (!host_exists(exam->host, "/sys/kernel/mm/transparent_hugepage/enabled")) {
 		finding_fix(finding_add(exam, FINDING_WARNING, "transparent huge pages",
 					"this kernel has none, so mapping guest memory takes longer"),
 			    "use --memory ...,hugepages=2M, or a kernel with CONFIG_TRANSPARENT_HUGEPAGE");
 		return;
 	}
-	chosen(exam->host, "enabled", anonymous, sizeof(anonymous));
-	chosen(exam->host, "shmem_enabled", shared, sizeof(shared));
-	sscanf(exam->release, "%u.%u", &major, &minor);
-	/* From 6.1 tenon collapses guest memory into huge pages itself, whatever these files say. */
-	bool collapses = major > 6 || (major == 6 && minor >= 1);
-	bool good = collapses || strcmp(shared, "never") != 0;
-	struct finding *finding = finding_add(exam, good ? FINDING_OK : FINDING_WARNING, "transparent huge pages",
-					      "enabled: %s, shmem_enabled: %s%s", anonymous, shared,
-					      good ? "; guest memory gets them" : ": guest memory gets none");
+	chosen(exam->host, "enabled", enabled, sizeof(enabled));
+	bool good = strcmp(enabled, "never") != 0;
+	struct finding *finding = finding_add(
+		exam, good ? FINDING_OK : FINDING_WARNING, "transparent huge pages", "enabled: %s%s", enabled,
+		good ? "; guest memory gets them" : ": guest memory gets none, so mapping it takes longer");
 	if (!good)
-		finding_fix(finding, "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled");
+		finding_fix(finding, "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled");
 }
 
 static void check_available(struct examination *exam)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Owns guest RAM: the memfd behind it, the mapping and faulting it in. It knows the place of the PCI hole
- * and nothing of KVM or of what is written into RAM.
+ * Owns guest RAM: what is behind it, the mapping and faulting it in. It knows the place of the PCI hole and nothing of KVM or
+ * of what is written into RAM.
  *
- * One shared mapping of one memfd: VFIO can pin it once (a private one is copied on pinning), vfio-user servers get the fd,
- * and none of it counts as this process's private memory.
+ * Private memory by itself: hosts give it huge pages on the first touch, which makes populating it, and what the IOMMU and KVM
+ * map of it, several times as fast. One shared mapping of one memfd where another process is to reach it; never a private
+ * mapping of a file, which would be copied on pinning.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -94,17 +95,19 @@ static uint64_t host_available_bytes(void)
 	return found ? strtoull(found + sizeof(key) - 1, NULL, 10) * 1024 : 0;
 }
 
-/* Transparent huge pages of shared memory are off on most hosts; then the file shows "[never]". */
-static bool host_gives_transparent_huge(void)
+/* Those of private memory are on where nobody turned them off, those of shared memory are off on most hosts. */
+static bool host_gives_transparent_huge(bool shared)
 {
 	char text[128];
-	host_read("/sys/kernel/mm/transparent_hugepage/shmem_enabled", text, sizeof(text));
+	host_read(shared ? "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+			 : "/sys/kernel/mm/transparent_hugepage/enabled",
+		  text, sizeof(text));
 	return text[0] && !strstr(text, "[never]") && !strstr(text, "[deny]");
 }
 
 /* ---- Creation ---- */
 
-static int memfd_open(const struct memory_options *options, struct tenon_error *err)
+static int memfd_make(const struct memory_options *options, struct tenon_error *err)
 {
 	unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
 	if (options->huge_page_bytes == GIB)
@@ -127,9 +130,23 @@ static int memfd_open(const struct memory_options *options, struct tenon_error *
 	return tenon_fail(err, code, "memory: cannot create a memfd: %s", strerror(-code));
 }
 
+/* A sealed memfd of that size: whoever gets it must not take pages from under us, which would be a SIGBUS here. @return fd */
+static int memfd_open(const struct memory_options *options, struct tenon_error *err)
+{
+	int fd = memfd_make(options, err), code = fd;
+	if (fd >= 0 && ftruncate(fd, (off_t)options->size_bytes) < 0)
+		code = tenon_fail(err, -errno, "memory: cannot size the memfd to %" PRIu64 " MiB: %s",
+				  options->size_bytes / MIB, strerror(errno));
+	else if (fd >= 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		code = tenon_fail(err, -errno, "memory: cannot seal the memfd: %s", strerror(errno));
+	if (code < 0 && fd >= 0)
+		close(fd);
+	return code;
+}
+
 /*
- * Maps the file at a multiple of `alignment`, so that host address, guest address and file offset agree modulo the huge page
- * size: only then can KVM, the IOMMU and the host's page tables use huge pages.
+ * Maps the file, or private memory (-1), at a multiple of `alignment`, so that host address, guest address and file offset agree
+ * modulo the huge page size: only then can KVM, the IOMMU and the host's page tables use huge pages.
  */
 static uint8_t *map_aligned(int fd, uint64_t size_bytes, uint64_t alignment)
 {
@@ -140,7 +157,8 @@ static uint8_t *map_aligned(int fd, uint64_t size_bytes, uint64_t alignment)
 
 	uint64_t head = -(uint64_t)(uintptr_t)reserved & (alignment - 1);
 	uint8_t *hva = reserved + head;
-	if (mmap(hva, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+	int kind = fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+	if (mmap(hva, size_bytes, PROT_READ | PROT_WRITE, kind | MAP_FIXED, fd, 0) == MAP_FAILED) {
 		int code = errno;
 		munmap(reserved, reserved_bytes);
 		errno = code;
@@ -174,21 +192,12 @@ int memory_create(const struct memory_options *options, struct memory *memory, s
 		return result;
 
 	uint64_t size = options->size_bytes;
-	struct memory built = {.options = *options};
-	built.fd = memfd_open(options, err);
-	if (built.fd < 0)
+	bool shared = options->shared || options->huge_page_bytes;
+	struct memory built = {.options = *options, .fd = -1};
+	if (shared)
+		built.fd = memfd_open(options, err);
+	if (shared && built.fd < 0)
 		return built.fd;
-
-	if (ftruncate(built.fd, (off_t)size) < 0) {
-		result = tenon_fail(err, -errno, "memory: cannot size the memfd to %" PRIu64 " MiB: %s", size / MIB,
-				    strerror(errno));
-		goto fail;
-	}
-	/* Whoever gets the fd (a vfio-user server) must not be able to take pages from under us: that would be a SIGBUS here. */
-	if (fcntl(built.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
-		result = tenon_fail(err, -errno, "memory: cannot seal the memfd: %s", strerror(errno));
-		goto fail;
-	}
 
 	built.hva = map_aligned(built.fd, size, size >= GIB ? GIB : SMALL_GRANULE);
 	if (!built.hva) {
@@ -201,28 +210,28 @@ int memory_create(const struct memory_options *options, struct memory *memory, s
 				   " MiB: %s; ask for less, or raise the address space limit "
 				   "(ulimit -v)",
 				   size / MIB, strerror(-result));
-		goto fail;
+		if (built.fd >= 0)
+			close(built.fd);
+		return result;
 	}
 
-	/* Advice only. A core dump of the monitor needs no guest RAM. */
-	if (!options->huge_page_bytes && host_gives_transparent_huge())
+	/* Advice only. A core dump of the monitor needs no guest RAM, and a child's copy of private RAM would be copied on pinning. */
+	if (!options->huge_page_bytes && host_gives_transparent_huge(shared))
 		built.transparent_huge = madvise(built.hva, size, MADV_HUGEPAGE) == 0;
 	madvise(built.hva, size, MADV_DONTDUMP);
+	madvise(built.hva, size, MADV_DONTFORK);
 
 	split_around_hole(&built);
 	*memory = built;
 	return 0;
-
-fail:
-	close(built.fd);
-	return result;
 }
 
 void memory_destroy(struct memory *memory)
 {
 	if (memory->hva) {
 		munmap(memory->hva, memory->options.size_bytes);
-		close(memory->fd);
+		if (memory->fd >= 0)
+			close(memory->fd);
 	}
 	memset(memory, 0, sizeof(*memory));
 }
@@ -242,7 +251,7 @@ struct populate {
 };
 
 /*
- * Fills untouched memory with transparent huge pages, whether or not the host enables them for shared memory (it seldom does):
+ * Fills untouched shared memory with transparent huge pages, whether or not the host gives them on a touch (it seldom does):
  * several times as fast as small pages, and the IOMMU and KVM then map it by huge entries. The kernel collapses only extents
  * that have a page already; one that is allocated in the file but mapped nowhere costs no TLB flush. Where it fails, small
  * pages do.
@@ -327,7 +336,7 @@ int memory_populate(struct memory *memory, unsigned threads, const atomic_bool *
 		.size_bytes = memory->options.size_bytes,
 		.chunk_bytes = huge > POPULATE_CHUNK ? huge : POPULATE_CHUNK,
 		.page_bytes = huge ? huge : (uint64_t)sysconf(_SC_PAGESIZE),
-		.collapse = huge == 0,
+		.collapse = huge == 0 && memory->fd >= 0,
 		.cancel = cancel,
 	};
 
@@ -365,15 +374,9 @@ void *memory_at(const struct memory *memory, uint64_t gpa, uint64_t size_bytes)
 	return NULL;
 }
 
-int memory_clear(struct memory *memory, uint64_t gpa, uint64_t size_bytes)
+/* A hole of the memfd reads as zeroes already; hugetlbfs has no SEEK_DATA and says all is data. */
+static void clear_shared(struct memory *memory, off_t first, off_t end)
 {
-	uint8_t *hva = memory_at(memory, gpa, size_bytes);
-	if (!hva)
-		return -EFAULT;
-
-	/* A hole of the memfd reads as zeroes already; hugetlbfs has no SEEK_DATA and says all is data. */
-	off_t first = hva - memory->hva;
-	off_t end = first + (off_t)size_bytes;
 	while (first < end) {
 		off_t data = lseek(memory->fd, first, SEEK_DATA);
 		if (data < 0 && errno == ENXIO)
@@ -388,5 +391,29 @@ int memory_clear(struct memory *memory, uint64_t gpa, uint64_t size_bytes)
 		memset(memory->hva + data, 0, (size_t)(hole - data));
 		first = hole;
 	}
+}
+
+/* Reading a private page that was never touched takes none; it shows the kernel's page of zeroes. */
+static void clear_private(uint8_t *hva, uint64_t size_bytes)
+{
+	static const uint8_t zeroes[4096];
+	while (size_bytes > 0) {
+		uint64_t bytes = size_bytes < sizeof(zeroes) ? size_bytes : sizeof(zeroes);
+		if (memcmp(hva, zeroes, bytes) != 0)
+			memset(hva, 0, bytes);
+		hva += bytes;
+		size_bytes -= bytes;
+	}
+}
+
+int memory_clear(struct memory *memory, uint64_t gpa, uint64_t size_bytes)
+{
+	uint8_t *hva = memory_at(memory, gpa, size_bytes);
+	if (!hva)
+		return -EFAULT;
+	if (memory->fd >= 0)
+		clear_shared(memory, hva - memory->hva, hva - memory->hva + (off_t)size_bytes);
+	else
+		clear_private(hva, size_bytes);
 	return 0;
 }

@@ -66,6 +66,8 @@ static int parse_option(const char *text, const char *option, size_t length, str
 {
 	if (option_is(option, length, "prefault"))
 		options->prefault = true;
+	else if (option_is(option, length, "shared"))
+		options->shared = true;
 	else if (option_is(option, length, "hugepages=2M"))
 		options->huge_page_bytes = 2 * MIB;
 	else if (option_is(option, length, "hugepages=1G"))
@@ -75,10 +77,10 @@ static int parse_option(const char *text, const char *option, size_t length, str
 				  "memory '%s': '%.*s' is no huge page size; use hugepages=2M or hugepages=1G", text,
 				  (int)length, option);
 	else
-		return tenon_fail(
-			err, -EINVAL,
-			"memory '%s': unknown option '%.*s'; options are hugepages=2M, hugepages=1G and prefault", text,
-			(int)length, option);
+		return tenon_fail(err, -EINVAL,
+				  "memory '%s': unknown option '%.*s'; options are hugepages=2M, hugepages=1G, "
+				  "prefault and shared",
+				  text, (int)length, option);
 	return 0;
 }
 

@@ -30,7 +30,7 @@ static const struct argp_option argp_options[] = {
 	{"initrd", 'i', "FILE", 0, "Initial RAM disk", 0},
 	{"append", 'a', "TEXT", 0, "Kernel command line", 0},
 	{"memory", 'm', "SIZE[,OPTION]", 0,
-	 "Guest memory, e.g. 512M or 6G (default 256M). Options: hugepages=2M|1G, prefault", 0},
+	 "Guest memory, e.g. 512M or 6G (default 256M). Options: hugepages=2M|1G, prefault, shared", 0},
 	{"cpus", 'c', "N", 0, "Virtual CPUs, 1 to 64 (default 1)", 0},
 	{"device", 'd', "ADDRESS[,OPTION]", 0,
 	 "Assign a host PCI device that is bound to vfio-pci: 0000:3b:00.0, /dev/vfio/devices/vfio3, or fd=N for an "

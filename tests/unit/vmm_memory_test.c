@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <criterion/criterion.h>
@@ -17,20 +16,32 @@
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
 
-static struct memory create(uint64_t size_bytes)
+static struct memory create_kind(uint64_t size_bytes, bool shared)
 {
 	struct memory memory;
 	struct tenon_error err = {0};
-	struct memory_options options = {.size_bytes = size_bytes};
+	struct memory_options options = {.size_bytes = size_bytes, .shared = shared};
 	cr_assert_eq(memory_create(&options, &memory, &err), 0, "%s", err.message);
 	return memory;
 }
 
+static struct memory create(uint64_t size_bytes)
+{
+	return create_kind(size_bytes, false);
+}
+
+/* Of private memory what is in the page tables, of shared memory what is in the file. */
 static uint64_t allocated_bytes(const struct memory *memory)
 {
-	struct stat status;
-	cr_assert_eq(fstat(memory->fd, &status), 0);
-	return (uint64_t)status.st_blocks * 512;
+	static unsigned char resident[1 << 18];
+	uint64_t bytes = 0, step = sizeof(resident) * 4096;
+	for (uint64_t at = 0; at < memory->options.size_bytes; at += step) {
+		uint64_t left = memory->options.size_bytes - at, chunk = left < step ? left : step;
+		cr_assert_eq(mincore(memory->hva + at, chunk, resident), 0);
+		for (uint64_t page = 0; page < chunk / 4096; page++)
+			bytes += resident[page] & 1 ? 4096 : 0;
+	}
+	return bytes;
 }
 
 /* ---- Options ---- */
@@ -48,6 +59,7 @@ Test(memory_options, units_and_options_are_understood)
 		{"1T", {.size_bytes = 1024 * GIB}},
 		{"512M,prefault", {.size_bytes = 512 * MIB, .prefault = true}},
 		{"512M,hugepages=2M", {.size_bytes = 512 * MIB, .huge_page_bytes = 2 * MIB}},
+		{"512M,shared", {.size_bytes = 512 * MIB, .shared = true}},
 		{"4G,prefault,hugepages=1G", {.size_bytes = 4 * GIB, .huge_page_bytes = GIB, .prefault = true}},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -57,6 +69,7 @@ Test(memory_options, units_and_options_are_understood)
 		cr_expect_eq(options.size_bytes, cases[i].expected.size_bytes, "%s", cases[i].text);
 		cr_expect_eq(options.huge_page_bytes, cases[i].expected.huge_page_bytes, "%s", cases[i].text);
 		cr_expect_eq(options.prefault, cases[i].expected.prefault, "%s", cases[i].text);
+		cr_expect_eq(options.shared, cases[i].expected.shared, "%s", cases[i].text);
 	}
 }
 
@@ -84,7 +97,8 @@ Test(memory_options, each_mistake_is_named)
 		{"9223372036854775807", "more than any host can map"},
 		{"512M,", "unknown option ''"},
 		{"512M,,prefault", "unknown option ''"},
-		{"512M,shared=on", "unknown option 'shared=on'; options are hugepages=2M, hugepages=1G and prefault"},
+		{"512M,shared=on",
+		 "unknown option 'shared=on'; options are hugepages=2M, hugepages=1G, prefault and shared"},
 		{"512M,prefault=yes", "unknown option 'prefault=yes'"},
 		{"512M,hugepages", "'hugepages' is no huge page size; use hugepages=2M or hugepages=1G"},
 		{"512M,hugepages=4M", "'hugepages=4M' is no huge page size"},
@@ -166,9 +180,16 @@ Test(memory, addresses_outside_ram_have_no_host_address)
 	memory_destroy(&memory);
 }
 
-Test(memory, the_file_is_sealed_and_shared)
+Test(memory, nobody_else_reaches_private_memory)
 {
 	struct memory memory = create(2 * MIB);
+	cr_expect_eq(memory.fd, -1);
+	memory_destroy(&memory);
+}
+
+Test(memory, the_file_is_sealed_and_shared)
+{
+	struct memory memory = create_kind(2 * MIB, true);
 	int seals = fcntl(memory.fd, F_GET_SEALS);
 	cr_expect_eq(seals & (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 	cr_expect_neq(ftruncate(memory.fd, 0), 0);
@@ -184,9 +205,11 @@ Test(memory, the_file_is_sealed_and_shared)
 
 Test(memory, creating_takes_no_page)
 {
-	struct memory memory = create(16 * GIB);
-	cr_expect_eq(allocated_bytes(&memory), 0);
-	memory_destroy(&memory);
+	for (int shared = 0; shared < 2; shared++) {
+		struct memory memory = create_kind(16 * GIB, shared);
+		cr_expect_eq(allocated_bytes(&memory), 0);
+		memory_destroy(&memory);
+	}
 }
 
 Test(memory, impossible_sizes_are_refused)
@@ -229,13 +252,16 @@ Test(memory, destroying_twice_or_never_created_is_harmless)
 
 static void expect_populated(unsigned threads)
 {
-	struct memory memory = create(150 * MIB); /* not a multiple of the chunk that a thread takes */
-	memory.hva[100 * MIB + 5] = 99;
-	struct tenon_error err = {0};
-	cr_assert_eq(memory_populate(&memory, threads, NULL, &err), 0, "%s", err.message);
-	cr_expect_eq(allocated_bytes(&memory), 150 * MIB);
-	cr_expect_eq(memory.hva[100 * MIB + 5], 99, "contents stay");
-	memory_destroy(&memory);
+	for (int shared = 0; shared < 2; shared++) {
+		/* Not a multiple of the chunk that a thread takes. */
+		struct memory memory = create_kind(150 * MIB, shared);
+		memory.hva[100 * MIB + 5] = 99;
+		struct tenon_error err = {0};
+		cr_assert_eq(memory_populate(&memory, threads, NULL, &err), 0, "%s", err.message);
+		cr_expect_eq(allocated_bytes(&memory), 150 * MIB);
+		cr_expect_eq(memory.hva[100 * MIB + 5], 99, "contents stay");
+		memory_destroy(&memory);
+	}
 }
 
 Test(memory_populate, one_thread_takes_every_page)
@@ -255,28 +281,49 @@ Test(memory_populate, the_default_is_one_thread_per_cpu)
 
 /* ---- Clearing ---- */
 
+/* What this process has of private memory; the kernel's page of zeroes, which mincore() counts, is not in it. */
+static uint64_t anonymous_kib(void)
+{
+	char line[128];
+	unsigned long kib = 0;
+	FILE *status = fopen("/proc/self/status", "r");
+	while (status && fgets(line, sizeof(line), status) && sscanf(line, "RssAnon: %lu", &kib) != 1)
+		;
+	cr_assert_not_null(status);
+	fclose(status);
+	return kib;
+}
+
 Test(memory_clear, untouched_pages_stay_untaken)
 {
-	struct memory memory = create(64 * MIB);
+	struct memory memory = create_kind(64 * MIB, true);
 	cr_expect_eq(memory_clear(&memory, 0, 64 * MIB), 0);
 	cr_expect_eq(allocated_bytes(&memory), 0);
+	memory_destroy(&memory);
+
+	memory = create(64 * MIB);
+	uint64_t before = anonymous_kib();
+	cr_expect_eq(memory_clear(&memory, 0, 64 * MIB), 0);
+	cr_expect_lt(anonymous_kib(), before + 1024);
 	memory_destroy(&memory);
 }
 
 Test(memory_clear, exactly_the_range_is_zeroed)
 {
-	struct memory memory = create(8 * MIB);
-	for (uint64_t gpa = 1 * MIB; gpa < 2 * MIB; gpa++)
-		memory.hva[gpa] = 0xaa;
-	memory.hva[5 * MIB] = 0xaa;
+	for (int shared = 0; shared < 2; shared++) {
+		struct memory memory = create_kind(8 * MIB, shared);
+		for (uint64_t gpa = 1 * MIB; gpa < 2 * MIB; gpa++)
+			memory.hva[gpa] = 0xaa;
+		memory.hva[5 * MIB] = 0xaa;
 
-	cr_expect_eq(memory_clear(&memory, 1 * MIB + 100, 4 * MIB), 0);
-	cr_expect_eq(memory.hva[1 * MIB + 99], 0xaa);
-	for (uint64_t gpa = 1 * MIB + 100; gpa < 5 * MIB; gpa++)
-		if (memory.hva[gpa])
-			cr_assert_fail("byte at 0x%lx is not zero", (unsigned long)gpa);
-	cr_expect_eq(memory.hva[5 * MIB], 0, "inside: the range ends 100 bytes later");
-	memory_destroy(&memory);
+		cr_expect_eq(memory_clear(&memory, 1 * MIB + 100, 4 * MIB), 0);
+		cr_expect_eq(memory.hva[1 * MIB + 99], 0xaa);
+		for (uint64_t gpa = 1 * MIB + 100; gpa < 5 * MIB; gpa++)
+			if (memory.hva[gpa])
+				cr_assert_fail("byte at 0x%lx is not zero", (unsigned long)gpa);
+		cr_expect_eq(memory.hva[5 * MIB], 0, "inside: the range ends 100 bytes later");
+		memory_destroy(&memory);
+	}
 }
 
 Test(memory_clear, outside_ram_is_refused)

@@ -125,10 +125,10 @@ int loader_file_read(const struct loader_file *file, uint64_t offset, void *buff
 }
 
 /*
- * From page cache to page cache inside the kernel: for pages that were never touched it saves the page fault and the zeroing,
- * which is half the time. Pages that it allocates are small, so not where the host would give huge ones on a fault.
+ * From page cache to page cache inside the kernel, for shared RAM: for pages that were never touched it saves the page fault and
+ * the zeroing, which is half the time. Pages that it allocates are small, so not where the host would give huge ones on a fault.
  *
- * @return bytes done, short where the kernel does not do this (hugetlbfs, odd file systems) or the file ended
+ * @return bytes done, short where the kernel does not do this (private RAM, hugetlbfs, odd file systems) or the file ended
  */
 static uint64_t send_to_ram(const struct loader_file *file, uint64_t offset, struct memory *memory, const uint8_t *hva,
 			    uint64_t bytes)
@@ -136,7 +136,7 @@ static uint64_t send_to_ram(const struct loader_file *file, uint64_t offset, str
 	off_t from = (off_t)offset;
 	uint64_t left = bytes;
 
-	if (memory->transparent_huge || lseek(memory->fd, hva - memory->hva, SEEK_SET) < 0)
+	if (memory->fd < 0 || memory->transparent_huge || lseek(memory->fd, hva - memory->hva, SEEK_SET) < 0)
 		return 0;
 	while (left > 0) {
 		ssize_t count = sendfile(memory->fd, file->fd, &from, left);

@@ -4,8 +4,8 @@
  * below and above 4 GiB, nothing else of a VMM.
  *
  * bare_map NODE MIB 4k|thp|2m
- * NODE is /dev/vfio/devices/vfioN. thp: collapsed into transparent huge pages; 2m: from the pool of huge pages. It is
- * populated before it is mapped. What that takes is seen from outside, by the kernel's own events. Exit status 1, and a line:
+ * NODE is /dev/vfio/devices/vfioN. thp: transparent huge pages; 2m: from the pool of huge pages. It is populated before it is
+ * mapped. What that takes is seen from outside, by the kernel's own events. Exit status 1, and a line:
  * a step failed.
  */
 #include <errno.h>
@@ -24,9 +24,6 @@
 #ifndef MFD_HUGE_2MB
 #define MFD_HUGE_2MB (21u << 26)
 #endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25 /* Linux 6.1 */
-#endif
 #define HUGE_PAGE (2ull << 20)
 
 static long require(long result, const char *step)
@@ -39,24 +36,18 @@ static long require(long result, const char *step)
 
 static void *allocate(uint64_t bytes, const char *kind)
 {
-	int huge = strcmp(kind, "2m") == 0;
-	int fd = require(memfd_create("ram", MFD_CLOEXEC | (huge ? MFD_HUGETLB | MFD_HUGE_2MB : 0)), "memfd");
-	require(ftruncate(fd, bytes), "size");
+	int fd = -1;
 	uint8_t *reserved = mmap(NULL, bytes + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	uint8_t *ram = reserved + (-(uintptr_t)reserved & (HUGE_PAGE - 1));
-	if (reserved == MAP_FAILED ||
-	    mmap(ram, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
-		require(-1, "map");
-	if (strcmp(kind, "thp") == 0) {
-		/*
-		 * The kernel collapses what has a page already. It says EINVAL where there is no page table yet to put the
-		 * huge page into, which populating then makes.
-		 */
-		for (uint64_t offset = 0; offset < bytes; offset += HUGE_PAGE)
-			require(fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, 4096), "allocate");
-		if (madvise(ram, bytes, MADV_COLLAPSE) && errno != EINVAL)
-			require(-1, "collapse");
+	if (strcmp(kind, "2m") == 0) {
+		fd = require(memfd_create("ram", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB), "memfd");
+		require(ftruncate(fd, bytes), "size");
 	}
+	int flags = MAP_FIXED | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
+	if (reserved == MAP_FAILED || mmap(ram, bytes, PROT_READ | PROT_WRITE, flags, fd, 0) == MAP_FAILED)
+		require(-1, "map");
+	if (strcmp(kind, "thp") == 0)
+		require(madvise(ram, bytes, MADV_HUGEPAGE), "ask for huge pages");
 	require(madvise(ram, bytes, MADV_POPULATE_WRITE), "populate");
 	return ram;
 }

@@ -58,8 +58,9 @@ qemu() {
 		-device vfio-pci,host=$NVME
 }
 
+# tenon KIND PROGRAM ROUND OPTIONS of --memory
 tenon() {
-	measure $1 tenon $2 /tmp/tenon run --dry-run --quiet --kernel /tmp/bzImage --memory ${MIB}M$3 --cpus 2 --device $NVME
+	measure $1 $2 $3 /tmp/tenon run --dry-run --quiet --kernel /tmp/bzImage --memory ${MIB}M$4 --cpus 2 --device $NVME
 }
 
 bare() { measure $1 bare $2 /tmp/bare_map $NODE $MIB $1; }
@@ -67,7 +68,7 @@ bare() { measure $1 bare $2 /tmp/bare_map $NODE $MIB $1; }
 round_2m() {
 	local file=memory-backend-memfd,share=on,hugetlb=on,hugetlbsize=2M
 	echo $((MIB / 2)) >$POOL
-	tenon 2m $1 ,hugepages=2M
+	tenon 2m tenon $1 ,hugepages=2M
 	qemu 2m qemu $1 $file
 	qemu 2m qemu-prealloc $1 $file,prealloc=on
 	bare 2m $1
@@ -78,7 +79,8 @@ round_2m() {
 round_thp() {
 	echo always >$THP/enabled
 	echo never >$THP/shmem_enabled
-	tenon thp $1 ""
+	tenon thp tenon $1 ""
+	tenon thp tenon-shared $1 ,shared
 	qemu thp qemu-private $1 memory-backend-ram
 	qemu thp qemu-private-prealloc $1 memory-backend-ram,prealloc=on
 	bare thp $1
@@ -88,10 +90,11 @@ round_thp() {
 round_4k() {
 	echo never >$THP/enabled
 	echo deny >$THP/shmem_enabled
-	tenon 4k $1 ""
-	qemu 4k qemu $1 memory-backend-memfd,share=on
-	qemu 4k qemu-prealloc $1 memory-backend-memfd,share=on,prealloc=on
+	tenon 4k tenon $1 ""
+	tenon 4k tenon-shared $1 ,shared
 	qemu 4k qemu-private $1 memory-backend-ram
+	qemu 4k qemu-private-prealloc $1 memory-backend-ram,prealloc=on
+	qemu 4k qemu $1 memory-backend-memfd,share=on
 	bare 4k $1
 }
 

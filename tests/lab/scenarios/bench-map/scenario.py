@@ -15,10 +15,11 @@ guest_init = "bench_init"  # never started
 host_programs = ["bare_map"]
 ROUNDS = 3
 MIB = 4096
-# Who takes part with which kind of memory. QEMU's file memory gets no transparent huge pages by itself.
+# Who takes part with which kind of memory. Of small and transparent huge pages tenon's and QEMU's memory is private, as it is in
+# both by default; of the pool's it is a file.
 PROGRAMS = {
-    "4k": ["tenon", "qemu", "qemu-prealloc", "qemu-private", "bare"],
-    "thp": ["tenon", "qemu-private", "qemu-private-prealloc", "bare"],
+    "4k": ["tenon", "tenon-shared", "qemu-private", "qemu-private-prealloc", "qemu", "bare"],
+    "thp": ["tenon", "tenon-shared", "qemu-private", "qemu-private-prealloc", "bare"],
     "2m": ["tenon", "qemu", "qemu-prealloc", "bare"],
 }
 
