@@ -73,17 +73,8 @@ int group_file_device(int fd, int group, const char *device, const struct vf_tok
 	if (code == -ENODEV)
 		return tenon_fail(err, code, "%s: no VFIO driver offers it in IOMMU group %d; bind it: tenon bind %s",
 				  device, group, device);
-	if (code == -EACCES && token)
-		return tenon_fail(
-			err, code,
-			"%s: the VF token is not the one that is in use; give that of whoever uses its PF or VFs",
-			device);
 	if (code == -EACCES)
-		return tenon_fail(
-			err, code,
-			"%s: needs a VF token, as its PF (or, of a PF, one of its VFs) is used through VFIO; give "
-			"theirs as vf-token=UUID",
-			device);
+		return vf_token_refused(token, device, err);
 	if (code == -EINVAL && token)
 		return tenon_fail(
 			err, code,
@@ -91,10 +82,7 @@ int group_file_device(int fd, int group, const char *device, const struct vf_tok
 			"driver than vfio-pci; leave the token out",
 			device);
 	if (code == -EAGAIN)
-		return tenon_fail(err, code,
-				  "%s: cannot open it: the kernel cannot reset it while somebody holds its lock or its "
-				  "bus's; try again when what resets, binds or rescans there has ended",
-				  device);
+		return patience_ended("open it", device, err);
 	return tenon_fail(err, code, "%s: cannot open it through IOMMU group %d: %s; see the host's kernel log", device,
 			  group, strerror(-code));
 }

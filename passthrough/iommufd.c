@@ -238,18 +238,9 @@ static int refuse_bind(int code, const struct vf_token *token, const char *name,
 			"firmware",
 			name, group, members);
 	case -EAGAIN:
-		return tenon_fail(err, code,
-				  "%s: cannot bind: the kernel cannot reset it while somebody holds its lock or its "
-				  "bus's; try again when what resets, binds or rescans there has ended",
-				  name);
+		return patience_ended("bind", name, err);
 	case -EACCES:
-		return tenon_fail(
-			err, code,
-			token ? "%s: the VF token is not the one that is in use; give that of whoever uses its "
-				"PF or VFs"
-			      : "%s: needs a VF token, as its PF (or, of a PF, one of its VFs) is used through "
-				"VFIO; give theirs as vf-token=UUID",
-			name);
+		return vf_token_refused(token, name, err);
 	default:
 		return tenon_fail(err, code, "%s: cannot bind to %s: %s; see the host's kernel log", name, IOMMUFD_PATH,
 				  strerror(-code));

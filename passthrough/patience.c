@@ -23,3 +23,11 @@ int patient_ioctl(int fd, unsigned long request, void *argument, enum patience p
 	}
 	return code;
 }
+
+int patience_ended(const char *what, const char *name, struct tenon_error *err)
+{
+	return tenon_fail(err, -EAGAIN,
+			  "%s: cannot %s: the kernel cannot reset it while somebody holds its lock or its bus's; try "
+			  "again when what resets, binds or rescans there has ended",
+			  name, what);
+}

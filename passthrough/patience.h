@@ -3,6 +3,8 @@
 #ifndef PATIENCE_H
 #define PATIENCE_H
 
+#include <tenon/error.h>
+
 enum patience {
 	PATIENT_WITH_LOCKS = 1,     /* EAGAIN */
 	PATIENT_WITH_NEIGHBOURS = 2 /* and EBUSY, where that says nothing else */
@@ -15,5 +17,8 @@ enum patience {
  * @return as kernel_ioctl
  */
 int patient_ioctl(int fd, unsigned long request, void *argument, enum patience patience);
+
+/** Says that opening a device still found a lock taken in the end. @param what  could not be done. @return -EAGAIN */
+int patience_ended(const char *what, const char *name, struct tenon_error *err);
 
 #endif

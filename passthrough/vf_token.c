@@ -93,6 +93,19 @@ unsigned vf_token_holders(const char *pf, char *text, size_t capacity)
 	return count;
 }
 
+int vf_token_refused(const struct vf_token *token, const char *name, struct tenon_error *err)
+{
+	if (token)
+		return tenon_fail(
+			err, -EACCES,
+			"%s: the VF token is not the one that is in use; give that of whoever uses its PF or VFs",
+			name);
+	return tenon_fail(err, -EACCES,
+			  "%s: needs a VF token, as its PF (or, of a PF, one of its VFs) is used through VFIO; give "
+			  "theirs as vf-token=UUID",
+			  name);
+}
+
 int vf_token_set(int fd, const struct vf_token *token, const char *name, struct tenon_error *err)
 {
 	union {

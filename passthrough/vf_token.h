@@ -36,6 +36,9 @@ int vf_token_check(const char *bdf, struct tenon_error *err);
  */
 unsigned vf_token_holders(const char *pf, char *text, size_t capacity);
 
+/** Says that the kernel took this token, or none (NULL), for the wrong one. @return -EACCES */
+int vf_token_refused(const struct vf_token *token, const char *name, struct tenon_error *err);
+
 /** Sets the token of an open PF. A device that is no PF is left alone. */
 int vf_token_set(int fd, const struct vf_token *token, const char *name, struct tenon_error *err);
 
