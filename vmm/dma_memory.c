@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 /* The background thread that populates and maps guest RAM for DMA, and the gate that others wait at. */
 #include <errno.h>
-#include <signal.h>
 #include <string.h>
 
 #include "dma_memory.h"
 #include "log.h"
+#include "thread.h"
 
 static struct tenon_space_region region_of(const struct memory_part *part)
 {
@@ -91,16 +91,12 @@ void dma_memory_init(struct dma_memory *dma)
 
 int dma_memory_start(struct dma_memory *dma, struct tenon_error *err)
 {
-	sigset_t all, before;
-	sigfillset(&all); /* signals are the main thread's */
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int code = pthread_create(&dma->thread, NULL, populate_and_map, dma);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (code)
-		return tenon_fail(err, -code,
+	int code = thread_start(&dma->thread, populate_and_map, dma);
+	if (code < 0)
+		return tenon_fail(err, code,
 				  "guest memory: cannot start a thread to populate it: %s; raise the limit of "
 				  "processes (ulimit -u)",
-				  strerror(code));
+				  strerror(-code));
 	dma->started = true;
 	return 0;
 }

@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <linux/pci_regs.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 
 #include "hotplug.h"
 #include "log.h"
+#include "thread.h"
 
 #define SECOND_NS 1000000000ull
 /*
@@ -557,16 +557,12 @@ int hotplug_create(struct machine *machine, struct hotplug **out, struct tenon_e
 	pthread_condattr_destroy(&attributes);
 	pthread_mutex_init(&hotplug->lock, NULL);
 
-	sigset_t all, before;
-	sigfillset(&all); /* signals are the main thread's */
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int code = pthread_create(&hotplug->thread, NULL, run, hotplug);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (code) {
+	int code = thread_start(&hotplug->thread, run, hotplug);
+	if (code < 0) {
 		free(hotplug);
-		return tenon_fail(err, -code,
+		return tenon_fail(err, code,
 				  "hot-plug: cannot start its thread: %s; raise the limit of processes (ulimit -u)",
-				  strerror(code));
+				  strerror(-code));
 	}
 	machine->slots.context = hotplug;
 	machine->slots.changed = slot_changed;

@@ -4,7 +4,6 @@
  * each. While a client's request is under way, or its answer unsent, nothing more is read from it.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +19,7 @@
 #include "listener.h"
 #include "log.h"
 #include "request.h"
+#include "thread.h"
 
 /* Epoll data: a client's index, or one of these. */
 enum { SOURCE_LISTENER = CONTROL_CLIENTS_MAX, SOURCE_WAKE };
@@ -347,15 +347,11 @@ static int open_files(struct control *control, const char *path, struct tenon_er
 
 static int start_thread(struct control *control, const char *path, struct tenon_error *err)
 {
-	sigset_t all, before;
-	sigfillset(&all); /* signals are the main thread's */
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int code = pthread_create(&control->thread, NULL, run, control);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (code)
-		return tenon_fail(err, -code,
+	int code = thread_start(&control->thread, run, control);
+	if (code < 0)
+		return tenon_fail(err, code,
 				  "--control %s: cannot start its thread: %s; raise the limit of processes (ulimit -u)",
-				  path, strerror(code));
+				  path, strerror(-code));
 	control->threaded = true;
 	return 0;
 }

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* Starting the monitor's own threads; vCPUs' are started by kvm/. */
+#ifndef THREAD_H
+#define THREAD_H
+
+#include <pthread.h>
+
+/** Runs `entry(argument)` on a thread that takes no signals: those are the main thread's. @return 0 or -errno */
+int thread_start(pthread_t *thread, void *(*entry)(void *argument), void *argument);
+
+#endif
