@@ -51,7 +51,8 @@ struct parser {
 	struct tenon_error *err;
 };
 
-int options_size(const char *text, uint64_t *out, struct tenon_error *err)
+/* 512M, 6G, or bytes. */
+static int parse_size(const char *text, uint64_t *out, struct tenon_error *err)
 {
 	static const char units[] = "KMGT";
 	char *end;
@@ -104,7 +105,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 		options->driver = text;
 		break;
 	case KEY_MEMORY:
-		code = options_size(text, &options->memory_bytes, parser->err);
+		code = parse_size(text, &options->memory_bytes, parser->err);
 		break;
 	case KEY_AUTOPROBE:
 		options->autoprobe = true;

@@ -52,7 +52,4 @@ enum { STATUS_OK, STATUS_FAILED, STATUS_USAGE };
 int options_parse(const struct command *command, int argc, char **argv, struct options *options,
 		  struct tenon_error *err);
 
-/** 512M, 6G, or bytes. */
-int options_size(const char *text, uint64_t *out, struct tenon_error *err);
-
 #endif

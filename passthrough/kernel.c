@@ -120,12 +120,6 @@ int kernel_eventfd_take(int fd)
 	return read(fd, &count, sizeof(count)) == sizeof(count);
 }
 
-int kernel_eventfd_signal(int fd)
-{
-	uint64_t one = 1;
-	return write(fd, &one, sizeof(one)) == sizeof(one) ? 0 : -errno;
-}
-
 int kernel_poll_create(void)
 {
 	int poll = epoll_create1(EPOLL_CLOEXEC);

@@ -31,7 +31,6 @@ int kernel_eventfd(void); /* non-blocking, close-on-exec */
 int kernel_eventfd_pending(int fd);
 /** Takes the count. @return 1 when there was one, else 0 */
 int kernel_eventfd_take(int fd);
-int kernel_eventfd_signal(int fd);
 /** A set of file descriptors behind one that polls readable while any of them is ready. */
 int kernel_poll_create(void);
 /** @param edge  reported once per signal, not for as long as the fd is readable; at once when it is readable already */

@@ -79,7 +79,8 @@ static const struct {
 
 /* ---- Failures and counts ---- */
 
-int model_call(const char *name, bool can_fail)
+/* Notes a call and decides about its failure. @return 0 or -errno */
+static int model_call(const char *name, bool can_fail)
 {
 	if (model.call_count < sizeof(model.calls) / sizeof(model.calls[0]))
 		model.calls[model.call_count++] = name;

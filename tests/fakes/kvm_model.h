@@ -114,16 +114,12 @@ int model_open(enum model_kind kind, unsigned vcpu);
 const struct model_fd *model_at(int fd);
 void model_forget_vm(void);
 
-/** Notes a call and decides about its failure. @return 0 or -errno */
-int model_call(const char *name, bool can_fail);
-
 int model_system_ioctl(unsigned long request, void *argument);
 int model_vm_ioctl(unsigned long request, void *argument);
 int model_vfio_device_ioctl(unsigned long request, void *argument);
 int model_vcpu_ioctl(unsigned index, unsigned long request, void *argument);
 int model_map(unsigned vcpu, size_t size_bytes, uint64_t offset, void **out);
 int model_create_vcpu(unsigned index);
-int model_reset_rings(void);
 int model_get_msr_list(struct kvm_msr_list *list);
 
 #endif

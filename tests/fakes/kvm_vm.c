@@ -233,7 +233,7 @@ bool fakekvm_guest_writes(unsigned index, uint64_t gpa)
 	return room;
 }
 
-int model_reset_rings(void)
+static int reset_rings(void)
 {
 	if (model.ring_bytes == 0)
 		return -EINVAL;
@@ -541,7 +541,7 @@ int model_vm_ioctl(unsigned long request, void *argument)
 	case KVM_GET_DIRTY_LOG:
 		return get_dirty_log(argument);
 	case KVM_RESET_DIRTY_RINGS:
-		return model_reset_rings();
+		return reset_rings();
 	case KVM_IRQ_LINE:
 		return set_line(argument);
 	case KVM_SIGNAL_MSI:

@@ -18,7 +18,6 @@ static const char *const names[FAKE_CALLS] = {
 	[FAKE_MAP] = "map",
 	[FAKE_RESERVE] = "reserve",
 	[FAKE_EVENTFD] = "eventfd",
-	[FAKE_SIGNAL] = "signal",
 	[FAKE_POLL_CREATE] = "poll create",
 	[FAKE_POLL_ADD] = "poll add",
 	[FAKE_READ_LINE] = "read line",

@@ -48,7 +48,6 @@ enum fake_call {
 	FAKE_MAP,
 	FAKE_RESERVE,
 	FAKE_EVENTFD,
-	FAKE_SIGNAL,
 	FAKE_POLL_CREATE,
 	FAKE_POLL_ADD,
 	FAKE_READ_LINE,
@@ -301,6 +300,8 @@ void fake_intx(struct fake_device *device, bool asserted);
 /** Has a function called when a BAR is written: what the device does then. */
 void fake_on_bar_write(struct fake_device *device, void (*hook)(void *context, struct fake_device *device),
 		       void *context);
+/** Somebody signals an eventfd of the library, such as the one by which INTx is unmasked. */
+void fake_eventfd_signal(int fd);
 /** Lets the kernel notice eventfds that were signalled towards it (INTx unmask). */
 void fake_kernel_run(void);
 /** The host saw an AER error / wants the device back. @return whether somebody listened */

@@ -397,7 +397,7 @@ void host_end_of_interrupt(struct fake_host *host, unsigned pin)
 	if (host->intx[pin].trigger >= 0) /* a line that intx_level drives is not lowered by it */
 		host->intx[pin].level = false;
 	if (host->intx[pin].resample >= 0)
-		kernel_eventfd_signal(host->intx[pin].resample);
+		fake_eventfd_signal(host->intx[pin].resample);
 	fake_kernel_run();
 	host_run(host);
 }

@@ -221,7 +221,7 @@ static struct aml_term binary(uint8_t op, struct aml_term left, struct aml_term 
 	return term;
 }
 
-struct aml_term aml_equal(struct aml_term left, struct aml_term right)
+static struct aml_term equal(struct aml_term left, struct aml_term right)
 {
 	return binary(OP_EQUAL, left, right);
 }
@@ -230,7 +230,7 @@ struct aml_term aml_not_equal(struct aml_term left, struct aml_term right)
 {
 	struct aml_term term = {0};
 	term_append_op(&term, OP_NOT);
-	term_append_term(&term, aml_equal(left, right));
+	term_append_term(&term, equal(left, right));
 	return term;
 }
 

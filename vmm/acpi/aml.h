@@ -75,7 +75,6 @@ struct aml_term aml_package_of(const struct aml_term *elements, unsigned count);
 
 /* ---- Terms: expressions ---- */
 
-struct aml_term aml_equal(struct aml_term left, struct aml_term right);
 struct aml_term aml_not_equal(struct aml_term left, struct aml_term right);
 struct aml_term aml_less(struct aml_term left, struct aml_term right);
 

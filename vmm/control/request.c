@@ -25,11 +25,6 @@ enum control_command control_command_of(const char *name)
 	return command;
 }
 
-const char *control_command_name(enum control_command command)
-{
-	return names[command];
-}
-
 /* A string that can go into messages: no control characters, no zero byte inside. */
 static int get_text(json_object *value, const char *key, const char **out, struct tenon_error *err)
 {

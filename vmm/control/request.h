@@ -39,7 +39,6 @@ struct control_request {
 
 /** The command of this name, or CONTROL_COMMANDS. */
 enum control_command control_command_of(const char *name);
-const char *control_command_name(enum control_command command);
 
 /**
  * Parses one line, without its newline.

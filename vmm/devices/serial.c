@@ -66,7 +66,6 @@ enum {
 #define MSR_DSR         0x20
 #define MSR_RI          0x40
 #define MSR_DCD         0x80
-#define MSR_LINES       0xf0
 #define MSR_DELTA_SHIFT 4 /* a line's "changed" bit is this far below it */
 
 #define FIFO_BYTES     16

@@ -147,11 +147,6 @@ void pci_root_port_reset(struct pci_root_port *port, const struct pci_root_port_
 	pthread_mutex_unlock(&port->lock);
 }
 
-unsigned pci_root_port_number(const struct pci_root_port *port)
-{
-	return port->number;
-}
-
 unsigned pci_root_port_secondary(const struct pci_root_port *port)
 {
 	return atomic_load(&port->secondary);

@@ -43,7 +43,6 @@ int pci_root_port_plug(struct pci_host *host, unsigned device, struct pci_root_p
 /** Power-on state: bus numbers and windows as firmware leaves them; the slot as it is filled. The vCPUs must not run. */
 void pci_root_port_reset(struct pci_root_port *port, const struct pci_root_port_windows *windows);
 
-unsigned pci_root_port_number(const struct pci_root_port *port);
 unsigned pci_root_port_secondary(const struct pci_root_port *port);
 /** What the host looks functions up in, under its own lock; functions get there by pci_root_port_insert. */
 struct pci_bus *pci_root_port_bus(struct pci_root_port *port);
