@@ -10,7 +10,6 @@
 
 #include "binding.h"
 #include "commands.h"
-#include "selection.h"
 #include "text.h"
 
 /* One device that bind is to take. */
@@ -190,13 +189,5 @@ static int bind_all(const struct view *view, const struct selection *selection, 
 
 int command_bind(const struct host *host, const struct options *options, struct tenon_error *err)
 {
-	struct view view;
-	struct selection selection;
-	int code = view_open(host, &view, err);
-	if (code == 0)
-		code = selection_make(&view.inventory, options, &selection, err);
-	if (code == 0)
-		code = bind_all(&view, &selection, options, err);
-	view_finish(&view);
-	return code == 0 ? STATUS_OK : code == -EINVAL ? STATUS_USAGE : STATUS_FAILED;
+	return run_on_selection(host, options, bind_all, err);
 }

@@ -8,6 +8,7 @@
 #include "migration.h"
 #include "names.h"
 #include "options.h"
+#include "selection.h"
 #include "verdict.h"
 
 /* Everything about the host, read once. */
@@ -23,6 +24,14 @@ struct view {
 /** @param view  finished by view_finish, also after a failure */
 int view_open(const struct host *host, struct view *view, struct tenon_error *err);
 void view_finish(struct view *view);
+
+/** A command's exit status. @param code  0 or -errno; -EINVAL: what the user typed was wrong */
+int status_of(int code);
+/** Has `act` do a command's work on the devices that the command line names. @return the exit status */
+int run_on_selection(const struct host *host, const struct options *options,
+		     int (*act)(const struct view *view, const struct selection *selection,
+				const struct options *options, struct tenon_error *err),
+		     struct tenon_error *err);
 
 /** Prints and frees `object`. */
 int print_json(json_object *object, struct tenon_error *err);

@@ -393,5 +393,5 @@ int command_devices(const struct host *host, const struct options *options, stru
 	if (code == 0)
 		code = options->argument_count ? print_given(&view, options, err) : print_list(&view, options, err);
 	view_finish(&view);
-	return code == 0 ? STATUS_OK : code == -EINVAL ? STATUS_USAGE : STATUS_FAILED;
+	return status_of(code);
 }

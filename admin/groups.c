@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 /* tenon groups: each IOMMU group with its members, which of them blocks, and the command that gives it away as a whole. */
-#include <errno.h>
 #include <stdio.h>
 
 #include "commands.h"
@@ -107,5 +106,5 @@ int command_groups(const struct host *host, const struct options *options, struc
 		table_destroy(table);
 	}
 	view_finish(&view);
-	return code == 0 ? STATUS_OK : code == -EINVAL ? STATUS_USAGE : STATUS_FAILED;
+	return status_of(code);
 }

@@ -10,7 +10,6 @@
 #include <tenon/tenon.h>
 
 #include "commands.h"
-#include "selection.h"
 
 /* There is no guest: nothing is ever placed or routed. */
 static void bar_placed(void *context, const struct tenon_bar_placement *placement)
@@ -203,21 +202,22 @@ static int plan_or_reset(const struct selection *selection, const struct options
 	return code;
 }
 
+static int reset_all(const struct view *view, const struct selection *selection, const struct options *options,
+		     struct tenon_error *err)
+{
+	struct opened opened = {0};
+	int code = 0;
+	for (unsigned i = 0; code == 0 && i < selection->count; i++)
+		code = refuse(view, selection->devices[i], err);
+	if (code == 0)
+		code = open_all(selection, options, &opened, err);
+	if (code == 0)
+		code = plan_or_reset(selection, options, &opened, err);
+	close_all(&opened);
+	return code;
+}
+
 int command_reset(const struct host *host, const struct options *options, struct tenon_error *err)
 {
-	struct view view;
-	struct selection selection;
-	struct opened opened = {0};
-	int code = view_open(host, &view, err);
-	if (code == 0)
-		code = selection_make(&view.inventory, options, &selection, err);
-	for (unsigned i = 0; code == 0 && i < selection.count; i++)
-		code = refuse(&view, selection.devices[i], err);
-	if (code == 0)
-		code = open_all(&selection, options, &opened, err);
-	if (code == 0)
-		code = plan_or_reset(&selection, options, &opened, err);
-	close_all(&opened);
-	view_finish(&view);
-	return code == 0 ? STATUS_OK : code == -EINVAL ? STATUS_USAGE : STATUS_FAILED;
+	return run_on_selection(host, options, reset_all, err);
 }

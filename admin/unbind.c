@@ -7,7 +7,6 @@
 
 #include "binding.h"
 #include "commands.h"
-#include "selection.h"
 
 /* The kernel waits, without an end, until the user of a device has closed it. */
 static int refuse_use(const struct view *view, const struct device *device, const struct options *options,
@@ -81,13 +80,5 @@ static int unbind_all(const struct view *view, const struct selection *selection
 
 int command_unbind(const struct host *host, const struct options *options, struct tenon_error *err)
 {
-	struct view view;
-	struct selection selection;
-	int code = view_open(host, &view, err);
-	if (code == 0)
-		code = selection_make(&view.inventory, options, &selection, err);
-	if (code == 0)
-		code = unbind_all(&view, &selection, options, err);
-	view_finish(&view);
-	return code == 0 ? STATUS_OK : code == -EINVAL ? STATUS_USAGE : STATUS_FAILED;
+	return run_on_selection(host, options, unbind_all, err);
 }

@@ -327,7 +327,7 @@ int command_vf(const struct host *host, const struct options *options, struct te
 		if (options->argument_count < verbs[i].min || options->argument_count > verbs[i].max)
 			break;
 		int code = verbs[i].run(host, options, err);
-		return code == 0 ? STATUS_OK : code == -EINVAL ? STATUS_USAGE : STATUS_FAILED;
+		return status_of(code);
 	}
 	tenon_fail(err, -EINVAL, "tenon vf: not understood; it is create PF N, list [PF], or destroy PF");
 	return STATUS_USAGE;

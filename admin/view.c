@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* The view of the host that commands begin with, and the ways in which they print it. */
+/* The view of the host that commands begin with, how they end, and the ways in which they print. */
 #include <errno.h>
 #include <stdio.h>
 
@@ -25,6 +25,27 @@ void view_finish(struct view *view)
 	variants_finish(&view->variants);
 	activity_finish(&view->activity);
 	inventory_finish(&view->inventory);
+}
+
+int status_of(int code)
+{
+	return code == 0 ? STATUS_OK : code == -EINVAL ? STATUS_USAGE : STATUS_FAILED;
+}
+
+int run_on_selection(const struct host *host, const struct options *options,
+		     int (*act)(const struct view *view, const struct selection *selection,
+				const struct options *options, struct tenon_error *err),
+		     struct tenon_error *err)
+{
+	struct view view;
+	struct selection selection;
+	int code = view_open(host, &view, err);
+	if (code == 0)
+		code = selection_make(&view.inventory, options, &selection, err);
+	if (code == 0)
+		code = act(&view, &selection, options, err);
+	view_finish(&view);
+	return status_of(code);
 }
 
 int print_json(json_object *object, struct tenon_error *err)
