@@ -56,6 +56,23 @@ void fixture_open(struct fixture *fixture, struct fake_device *fake)
 	fake_journal_forget();
 }
 
+void fixture_open_placed(struct fixture *fixture, struct fake_device *fake)
+{
+	fixture_open(fixture, fake);
+	guest_place(fixture);
+	fake_calls_forget();
+	fake_journal_forget();
+}
+
+void fixture_open_without_intx(struct fixture *fixture, struct fake_device *fake)
+{
+	fixture_open(fixture, fake);
+	guest_command(fixture, PCI_COMMAND_INTX_DISABLE, 0);
+	guest_place(fixture);
+	fake_calls_forget();
+	fake_journal_forget();
+}
+
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
 #define HAS_LEAK_CHECK 1

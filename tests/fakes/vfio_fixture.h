@@ -30,6 +30,10 @@ void fixture_init(struct fixture *fixture);
 struct tenon_device_options fixture_options(struct fixture *fixture, const struct fake_device *fake);
 /** fixture_init, then opens the device. The journal and the counts start here. */
 void fixture_open(struct fixture *fixture, struct fake_device *fake);
+/** fixture_open, then guest_place; the journal and the counts start behind that. */
+void fixture_open_placed(struct fixture *fixture, struct fake_device *fake);
+/** The same with INTx switched off, as a driver does that knows it will use messages. */
+void fixture_open_without_intx(struct fixture *fixture, struct fake_device *fake);
 /** Closes all there is and asserts that nothing is left. */
 void fixture_close(struct fixture *fixture);
 /** Asserts that kernel and host hold nothing any more and no rule was broken. */

@@ -39,27 +39,10 @@ static uint32_t pending(struct fixture *fixture)
 	return guest_config(fixture, guest_capability(fixture, PCI_CAP_ID_MSI) + PCI_MSI_PENDING_64, 4);
 }
 
-static void open_placed(struct fixture *fixture, struct fake_device *fake)
-{
-	fixture_open(fixture, fake);
-	guest_place(fixture);
-	fake_calls_forget();
-}
-
-/* As a driver does that knows it will use messages. */
-static void open_without_intx(struct fixture *fixture, struct fake_device *fake)
-{
-	fixture_open(fixture, fake);
-	guest_command(fixture, PCI_COMMAND_INTX_DISABLE, 0);
-	guest_place(fixture);
-	fake_calls_forget();
-	fake_journal_forget();
-}
-
 Test(msi, message_is_delivered)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_edu("0000:04:00.0"));
+	fixture_open_placed(&fixture, fake_edu("0000:04:00.0"));
 	set_message(&fixture, 0xfee03000, 0x4052);
 	set_control(&fixture, true, 0);
 	cr_assert(fake_fire(fixture.fake, 0));
@@ -71,7 +54,7 @@ Test(msi, message_is_delivered)
 Test(msi, upper_half_of_the_address_is_used)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_edu("0000:04:00.0"));
+	fixture_open_placed(&fixture, fake_edu("0000:04:00.0"));
 	set_message(&fixture, 0x1fee03000, 0x52);
 	set_control(&fixture, true, 0);
 	fake_fire(fixture.fake, 0);
@@ -86,7 +69,7 @@ Test(msi, device_with_a_32_bit_address_works)
 	fake_bar_memory(fake, 0, 0x1000, false, false);
 	fake_add_msi(fake, 0xd0, 1, false, false);
 	struct fixture fixture;
-	open_placed(&fixture, fake);
+	fixture_open_placed(&fixture, fake);
 	set_message(&fixture, 0xfee03000, 0x4052);
 	set_control(&fixture, true, 0);
 	fake_fire(fake, 0);
@@ -97,7 +80,7 @@ Test(msi, device_with_a_32_bit_address_works)
 Test(msi, disable_releases_everything)
 {
 	struct fixture fixture;
-	open_without_intx(&fixture, fake_edu("0000:04:00.0"));
+	fixture_open_without_intx(&fixture, fake_edu("0000:04:00.0"));
 	unsigned files = fake_open_files();
 	set_message(&fixture, 0xfee03000, 0x4052);
 	set_control(&fixture, true, 0);
@@ -112,7 +95,7 @@ Test(msi, disable_releases_everything)
 Test(msi, enabling_many_vectors_is_batched)
 {
 	struct fixture fixture;
-	open_without_intx(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_without_intx(&fixture, fake_nvme("0000:3b:00.0"));
 	set_message(&fixture, 0xfee03000, 0x4040);
 	fake_calls_forget();
 	unsigned commits = fixture.host.calls[HOST_ROUTE_COMMIT];
@@ -126,7 +109,7 @@ Test(msi, enabling_many_vectors_is_batched)
 Test(msi, vectors_differ_in_the_low_bits_of_the_data)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	set_message(&fixture, 0xfee03000, 0x4040);
 	set_control(&fixture, true, 5);
 	for (unsigned vector = 0; vector < 32; vector++) {
@@ -139,7 +122,7 @@ Test(msi, vectors_differ_in_the_low_bits_of_the_data)
 Test(msi, only_enabled_vectors_are_armed)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	set_message(&fixture, 0xfee03000, 0x4040);
 	set_control(&fixture, true, 2);
 	cr_assert_eq(fake_vectors_armed(fixture.fake), 4);
@@ -149,7 +132,7 @@ Test(msi, only_enabled_vectors_are_armed)
 Test(msi, single_message_s_data_is_not_altered)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	set_message(&fixture, 0xfee03000, 0x4043);
 	set_control(&fixture, true, 0);
 	fake_fire(fixture.fake, 0);
@@ -160,7 +143,7 @@ Test(msi, single_message_s_data_is_not_altered)
 Test(msi, more_vectors_than_the_device_has_are_not_enabled)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_edu("0000:04:00.0"));
+	fixture_open_placed(&fixture, fake_edu("0000:04:00.0"));
 	set_message(&fixture, 0xfee03000, 0x4052);
 	set_control(&fixture, true, 7);
 	cr_assert_eq(fake_vectors_armed(fixture.fake), 1);
@@ -173,7 +156,7 @@ Test(msi, more_vectors_than_the_device_has_are_not_enabled)
 Test(msi, retarget_while_enabled_takes_effect)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_edu("0000:04:00.0"));
+	fixture_open_placed(&fixture, fake_edu("0000:04:00.0"));
 	set_message(&fixture, 0xfee03000, 0x4052);
 	set_control(&fixture, true, 0);
 	fake_fire(fixture.fake, 0);
@@ -190,7 +173,7 @@ Test(msi, retarget_while_enabled_takes_effect)
 Test(msi, failed_retarget_never_delivers_to_the_old_target)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_edu("0000:04:00.0"));
+	fixture_open_placed(&fixture, fake_edu("0000:04:00.0"));
 	set_message(&fixture, 0xfee03000, 0x4052);
 	set_control(&fixture, true, 0);
 	fake_fire(fixture.fake, 0);
@@ -208,7 +191,7 @@ Test(msi, failed_retarget_never_delivers_to_the_old_target)
 Test(msi, first_interrupt_goes_to_the_target_of_its_time)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_edu("0000:04:00.0"));
+	fixture_open_placed(&fixture, fake_edu("0000:04:00.0"));
 	set_message(&fixture, 0xfee03000, 0x4052);
 	set_control(&fixture, true, 0);
 	fake_fire(fixture.fake, 0);
@@ -223,7 +206,7 @@ Test(msi, first_interrupt_goes_to_the_target_of_its_time)
 Test(msi, vector_count_can_change_while_enabled)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	set_message(&fixture, 0xfee03000, 0x4040);
 	set_control(&fixture, true, 0);
 	set_control(&fixture, true, 3);
@@ -238,7 +221,7 @@ Test(msi, vector_count_can_change_while_enabled)
 Test(msi, masked_vector_keeps_its_interrupt_pending)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	set_message(&fixture, 0xfee03000, 0x4040);
 	set_control(&fixture, true, 2);
 	set_masks(&fixture, 1u << 2);
@@ -256,7 +239,7 @@ Test(msi, masked_vector_keeps_its_interrupt_pending)
 Test(msi, mask_bits_read_back)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	unsigned at = guest_capability(&fixture, PCI_CAP_ID_MSI) + PCI_MSI_MASK_64;
 	cr_assert_eq(guest_config(&fixture, at, 4), 0);
 	set_masks(&fixture, 0xa5);
@@ -267,7 +250,7 @@ Test(msi, mask_bits_read_back)
 Test(msi, pending_bits_are_read_only)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	unsigned at = guest_capability(&fixture, PCI_CAP_ID_MSI) + PCI_MSI_PENDING_64;
 	guest_config_write(&fixture, at, 4, UINT32_MAX);
 	cr_assert_eq(guest_config(&fixture, at, 4), 0);
@@ -277,7 +260,7 @@ Test(msi, pending_bits_are_read_only)
 Test(msi, capable_count_is_the_device_s)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	unsigned at = guest_capability(&fixture, PCI_CAP_ID_MSI);
 	cr_assert_eq((guest_config(&fixture, at + PCI_MSI_FLAGS, 2) & PCI_MSI_FLAGS_QMASK) >> 1, 5);
 	set_control(&fixture, true, 2);
@@ -288,7 +271,7 @@ Test(msi, capable_count_is_the_device_s)
 Test(msi, switch_to_msix_and_back_works)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	set_message(&fixture, 0xfee03000, 0x4040);
 	set_control(&fixture, true, 0);
 	set_control(&fixture, false, 0);
@@ -309,7 +292,7 @@ Test(msi, switch_to_msix_and_back_works)
 Test(msi, guest_that_enables_both_kinds_is_survived)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	set_control(&fixture, true, 5);
 	guest_msix_vector(&fixture, 0, 0x51, false);
 	guest_msix_control(&fixture, true, false);
@@ -323,7 +306,7 @@ Test(msi, host_with_few_vectors_gives_those_and_says_so_once)
 	struct fake_device *fake = fake_nvme("0000:3b:00.0");
 	fake->host_vectors = 4;
 	struct fixture fixture;
-	open_placed(&fixture, fake);
+	fixture_open_placed(&fixture, fake);
 	set_message(&fixture, 0xfee03000, 0x4040);
 	for (unsigned i = 0; i < 3; i++) {
 		set_control(&fixture, false, 0);
@@ -344,7 +327,7 @@ Test(msi, host_without_a_vector_is_logged)
 {
 	struct fake_device *fake = fake_nvme("0000:3b:00.0");
 	struct fixture fixture;
-	open_placed(&fixture, fake);
+	fixture_open_placed(&fixture, fake);
 	set_message(&fixture, 0xfee03000, 0x4040);
 	fake_fail_always(FAKE_SET_IRQS, ENOSPC);
 	set_control(&fixture, true, 5);

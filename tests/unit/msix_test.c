@@ -12,30 +12,12 @@
 
 TestSuite(msix, .init = fake_world_reset);
 
-static void open_placed(struct fixture *fixture, struct fake_device *fake)
-{
-	fixture_open(fixture, fake);
-	guest_place(fixture);
-	fake_calls_forget();
-	fake_journal_forget();
-}
-
-/* As a driver does that knows it will use messages. */
-static void open_without_intx(struct fixture *fixture, struct fake_device *fake)
-{
-	fixture_open(fixture, fake);
-	guest_command(fixture, PCI_COMMAND_INTX_DISABLE, 0);
-	guest_place(fixture);
-	fake_calls_forget();
-	fake_journal_forget();
-}
-
 /* ---- Table and control ---- */
 
 Test(msix, vectors_are_masked_at_power_on)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	for (unsigned vector = 0; vector < FAKE_NVME_MSIX_VECTORS; vector++) {
 		uint64_t entry = FAKE_NVME_TABLE + vector * PCI_MSIX_ENTRY_SIZE;
 		cr_assert_eq(guest_bar(&fixture, 0, entry + PCI_MSIX_ENTRY_VECTOR_CTRL, 4), 1);
@@ -46,7 +28,7 @@ Test(msix, vectors_are_masked_at_power_on)
 Test(msix, table_reads_back)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_vector(&fixture, 64, 0x4321, true);
 	uint64_t entry = FAKE_NVME_TABLE + 64 * PCI_MSIX_ENTRY_SIZE;
 	cr_assert_eq(guest_bar(&fixture, 0, entry, 4), MESSAGE_ADDRESS);
@@ -60,7 +42,7 @@ Test(msix, table_reads_back)
 Test(msix, table_writes_of_other_sizes_are_dropped)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	uint64_t last = FAKE_NVME_TABLE + 64 * PCI_MSIX_ENTRY_SIZE;
 	guest_msix_vector(&fixture, 64, 0x4321, true);
 	guest_bar_write(&fixture, 0, last + PCI_MSIX_ENTRY_DATA, 1, 0xff);
@@ -75,7 +57,7 @@ Test(msix, table_writes_of_other_sizes_are_dropped)
 Test(msix, table_can_be_written_by_quadwords)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	guest_bar_write(&fixture, 0, FAKE_NVME_TABLE, 8, 0x1fee01000);
 	guest_bar_write(&fixture, 0, FAKE_NVME_TABLE + PCI_MSIX_ENTRY_DATA, 8, 0x55);
@@ -88,7 +70,7 @@ Test(msix, table_can_be_written_by_quadwords)
 Test(msix, control_reads_back)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	unsigned at = guest_capability(&fixture, PCI_CAP_ID_MSIX);
 	guest_msix_control(&fixture, true, true);
 	cr_assert_eq(guest_config(&fixture, at + PCI_MSIX_FLAGS, 2), 0xc040);
@@ -100,7 +82,7 @@ Test(msix, control_reads_back)
 Test(msix, control_can_be_written_by_its_upper_byte)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	unsigned at = guest_capability(&fixture, PCI_CAP_ID_MSIX);
 	guest_msix_vector(&fixture, 0, 0x41, false);
 	guest_config_write(&fixture, at + PCI_MSIX_FLAGS + 1, 1, 0x80);
@@ -114,7 +96,7 @@ Test(msix, control_can_be_written_by_its_upper_byte)
 Test(msix, enabling_with_all_vectors_masked_costs_one_set_irqs)
 {
 	struct fixture fixture;
-	open_without_intx(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_without_intx(&fixture, fake_nvme("0000:3b:00.0"));
 	fake_calls_forget();
 	guest_msix_control(&fixture, true, false);
 	cr_assert_leq(fake_calls(FAKE_SET_IRQS), 1, "%u", fake_calls(FAKE_SET_IRQS));
@@ -126,7 +108,7 @@ Test(msix, enabling_with_all_vectors_masked_costs_one_set_irqs)
 Test(msix, enabling_with_all_vectors_unmasked_is_batched)
 {
 	struct fixture fixture;
-	open_without_intx(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_without_intx(&fixture, fake_nvme("0000:3b:00.0"));
 	for (unsigned vector = 0; vector < FAKE_NVME_MSIX_VECTORS; vector++)
 		guest_msix_vector(&fixture, vector, 0x40 + vector, false);
 	fake_calls_forget();
@@ -141,7 +123,7 @@ Test(msix, enabling_with_all_vectors_unmasked_is_batched)
 Test(msix, unmasking_a_new_vector_costs_one_set_irqs)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	for (unsigned vector = 0; vector < 8; vector++) {
 		fake_calls_forget();
@@ -155,7 +137,7 @@ Test(msix, unmasking_a_new_vector_costs_one_set_irqs)
 Test(msix, masking_and_unmasking_again_costs_no_set_irqs)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	guest_msix_vector(&fixture, 3, 0x43, false);
 	fake_calls_forget();
@@ -171,7 +153,7 @@ Test(msix, masking_and_unmasking_again_costs_no_set_irqs)
 Test(msix, vector_costs_the_vmm_nothing_before_its_first_interrupt)
 {
 	struct fixture fixture;
-	open_without_intx(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_without_intx(&fixture, fake_nvme("0000:3b:00.0"));
 	for (unsigned vector = 0; vector < 8; vector++)
 		guest_msix_vector(&fixture, vector, 0x40 + vector, false);
 	guest_msix_control(&fixture, true, false);
@@ -188,7 +170,7 @@ Test(msix, vector_costs_the_vmm_nothing_before_its_first_interrupt)
 Test(msix, vectors_that_fire_together_are_delivered_by_one_commit)
 {
 	struct fixture fixture;
-	open_without_intx(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_without_intx(&fixture, fake_nvme("0000:3b:00.0"));
 	for (unsigned vector = 0; vector < FAKE_NVME_MSIX_VECTORS; vector++)
 		guest_msix_vector(&fixture, vector, 0x40 + vector, false);
 	guest_msix_control(&fixture, true, false);
@@ -205,7 +187,7 @@ Test(msix, vectors_that_fire_together_are_delivered_by_one_commit)
 Test(msix, vector_in_use_does_not_wake_the_event_loop)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_vector(&fixture, 0, 0x40, false);
 	guest_msix_control(&fixture, true, false);
 	fake_fire(fixture.fake, 0);
@@ -223,7 +205,7 @@ Test(msix, vector_in_use_does_not_wake_the_event_loop)
 Test(msix, masked_vector_wakes_the_event_loop_once)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_vector(&fixture, 0, 0x40, false);
 	guest_msix_control(&fixture, true, false);
 	guest_msix_mask(&fixture, 0, true);
@@ -244,7 +226,7 @@ static unsigned calls_to_enable(unsigned vectors, bool static_msix)
 	struct fake_device *fake = fake_nvme("0000:3b:00.0");
 	fake->static_msix = static_msix;
 	struct fixture fixture;
-	open_placed(&fixture, fake);
+	fixture_open_placed(&fixture, fake);
 	fake_calls_forget();
 	unsigned routes = fixture.host.calls[HOST_ROUTE_SET], commits = fixture.host.calls[HOST_ROUTE_COMMIT];
 	guest_msix_control(&fixture, true, true);
@@ -273,7 +255,7 @@ Test(msix, enabling_costs_the_same_for_8_and_for_64_vectors)
 Test(msix, first_unmasked_vector_arms_those_filled_in)
 {
 	struct fixture fixture;
-	open_without_intx(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_without_intx(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	for (unsigned vector = 0; vector < 32; vector++)
 		guest_msix_vector(&fixture, vector, 0x40 + vector, true);
@@ -291,7 +273,7 @@ Test(msix, first_unmasked_vector_arms_those_filled_in)
 Test(msix, unmasking_arms_a_vector)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	guest_msix_vector(&fixture, 64, 0x99, false);
 	cr_assert(fake_fire(fixture.fake, 64));
@@ -303,7 +285,7 @@ Test(msix, unmasking_arms_a_vector)
 Test(msix, each_vector_has_its_own_message)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	for (unsigned vector = 0; vector < FAKE_NVME_MSIX_VECTORS; vector++)
 		guest_msix_vector(&fixture, vector, 0x1000 + vector, false);
 	guest_msix_control(&fixture, true, false);
@@ -317,7 +299,7 @@ Test(msix, each_vector_has_its_own_message)
 Test(msix, masked_vector_keeps_its_interrupt_pending)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	guest_msix_vector(&fixture, 5, 0x45, false);
 	guest_msix_mask(&fixture, 5, true);
@@ -334,7 +316,7 @@ Test(msix, masked_vector_keeps_its_interrupt_pending)
 Test(msix, interrupt_of_a_vector_that_was_never_unmasked_is_not_lost)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	guest_msix_vector(&fixture, 0, 0x40, true);
 	fake_fire(fixture.fake, 0);
@@ -347,7 +329,7 @@ Test(msix, interrupt_of_a_vector_that_was_never_unmasked_is_not_lost)
 Test(msix, several_interrupts_of_a_masked_vector_become_one)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	guest_msix_vector(&fixture, 5, 0x45, false);
 	guest_msix_mask(&fixture, 5, true);
@@ -362,7 +344,7 @@ Test(msix, several_interrupts_of_a_masked_vector_become_one)
 Test(msix, unmasked_vector_is_never_pending)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	guest_msix_vector(&fixture, 5, 0x45, false);
 	fake_fire(fixture.fake, 5);
@@ -373,7 +355,7 @@ Test(msix, unmasked_vector_is_never_pending)
 Test(msix, function_mask_holds_all_vectors)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	for (unsigned vector = 0; vector < 4; vector++)
 		guest_msix_vector(&fixture, vector, 0x40 + vector, false);
 	guest_msix_control(&fixture, true, false);
@@ -395,7 +377,7 @@ Test(msix, function_mask_holds_all_vectors)
 Test(msix, linux_s_way_of_enabling_is_batched)
 {
 	struct fixture fixture;
-	open_without_intx(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_without_intx(&fixture, fake_nvme("0000:3b:00.0"));
 	fake_calls_forget();
 	guest_msix_control(&fixture, true, true);
 	for (unsigned vector = 0; vector < 8; vector++)
@@ -412,7 +394,7 @@ Test(msix, linux_s_way_of_enabling_is_batched)
 Test(msix, retarget_while_masked_takes_effect_at_unmask)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	guest_msix_vector(&fixture, 2, 0x42, false);
 	guest_msix_mask(&fixture, 2, true);
@@ -427,7 +409,7 @@ Test(msix, retarget_while_masked_takes_effect_at_unmask)
 Test(msix, interrupt_that_waits_while_masked_goes_to_the_new_target)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	guest_msix_vector(&fixture, 2, 0x42, false);
 	guest_msix_mask(&fixture, 2, true);
@@ -443,7 +425,7 @@ Test(msix, interrupt_that_waits_while_masked_goes_to_the_new_target)
 Test(msix, first_interrupt_goes_to_the_target_of_its_time)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	guest_msix_vector(&fixture, 2, 0x42, false);
 	guest_msix_vector(&fixture, 3, 0x43, false);
@@ -468,7 +450,7 @@ Test(msix, first_interrupt_goes_to_the_target_of_its_time)
 Test(msix, first_interrupt_is_delivered_though_the_guest_turns_msix_off_at_once)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	guest_msix_vector(&fixture, 2, 0x42, false);
 	fake_fire(fixture.fake, 2);
@@ -480,7 +462,7 @@ Test(msix, first_interrupt_is_delivered_though_the_guest_turns_msix_off_at_once)
 Test(msix, interrupt_that_was_signalled_before_the_mask_is_delivered_once)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	guest_msix_vector(&fixture, 2, 0x42, false);
 	fake_fire(fixture.fake, 2);
@@ -493,7 +475,7 @@ Test(msix, interrupt_that_was_signalled_before_the_mask_is_delivered_once)
 Test(msix, table_written_before_enable_is_used)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_vector(&fixture, 0, 0x41, false);
 	guest_msix_vector(&fixture, 0, 0x42, false);
 	guest_msix_control(&fixture, true, false);
@@ -506,7 +488,7 @@ Test(msix, table_written_before_enable_is_used)
 Test(msix, enabled_in_d3_it_works_after_waking)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	unsigned power = guest_capability(&fixture, PCI_CAP_ID_PM) + PCI_PM_CTRL;
 	guest_msix_vector(&fixture, 0, 0x40, false);
 	guest_config_write(&fixture, power, 2, 3);
@@ -522,7 +504,7 @@ Test(msix, enabled_in_d3_it_works_after_waking)
 Test(msix, disable_releases_all_eventfds_and_routes)
 {
 	struct fixture fixture;
-	open_without_intx(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_without_intx(&fixture, fake_nvme("0000:3b:00.0"));
 	unsigned files = fake_open_files();
 	for (unsigned vector = 0; vector < FAKE_NVME_MSIX_VECTORS; vector++)
 		guest_msix_vector(&fixture, vector, 0x40 + vector, false);
@@ -540,7 +522,7 @@ Test(msix, disable_releases_all_eventfds_and_routes)
 Test(msix, table_survives_a_disable)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_vector(&fixture, 1, 0x41, false);
 	guest_msix_control(&fixture, true, false);
 	guest_msix_control(&fixture, false, false);
@@ -553,7 +535,7 @@ Test(msix, table_survives_a_disable)
 Test(msix, hardware_s_enable_bit_is_the_kernel_s)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	fake_journal_forget();
 	guest_msix_control(&fixture, true, false);
 	guest_msix_control(&fixture, false, false);
@@ -564,7 +546,7 @@ Test(msix, hardware_s_enable_bit_is_the_kernel_s)
 Test(msix, close_while_in_use_leaves_nothing)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	for (unsigned vector = 0; vector < 10; vector++)
 		guest_msix_vector(&fixture, vector, 0x40 + vector, vector & 1);
 	guest_msix_control(&fixture, true, false);
@@ -579,7 +561,7 @@ Test(msix, kernel_without_dynamic_vectors_delivers_all)
 	struct fake_device *fake = fake_nvme("0000:3b:00.0");
 	fake->static_msix = true;
 	struct fixture fixture;
-	open_placed(&fixture, fake);
+	fixture_open_placed(&fixture, fake);
 	guest_msix_control(&fixture, true, false);
 	for (unsigned vector = 0; vector < FAKE_NVME_MSIX_VECTORS; vector++)
 		guest_msix_vector(&fixture, vector, 0x40 + vector, false);
@@ -595,7 +577,7 @@ Test(msix, kernel_without_dynamic_vectors_loses_nothing_when_one_is_added)
 	struct fake_device *fake = fake_nvme("0000:3b:00.0");
 	fake->static_msix = true;
 	struct fixture fixture;
-	open_placed(&fixture, fake);
+	fixture_open_placed(&fixture, fake);
 	guest_msix_control(&fixture, true, false);
 	guest_msix_vector(&fixture, 0, 0x40, false);
 	guest_msix_mask(&fixture, 0, true);
@@ -611,7 +593,7 @@ Test(msix, kernel_without_dynamic_vectors_is_asked_in_batches)
 	struct fake_device *fake = fake_nvme("0000:3b:00.0");
 	fake->static_msix = true;
 	struct fixture fixture;
-	open_without_intx(&fixture, fake);
+	fixture_open_without_intx(&fixture, fake);
 	fake_calls_forget();
 	guest_msix_control(&fixture, true, true);
 	for (unsigned vector = 0; vector < 32; vector++)
@@ -629,7 +611,7 @@ Test(msix, two_thousand_vectors_work)
 	fake_add_pcie(fake, 0x80);
 	fake_add_msix(fake, 0x40, 2048, 0, 0x8000, 0, 0x10000);
 	struct fixture fixture;
-	open_placed(&fixture, fake);
+	fixture_open_placed(&fixture, fake);
 	for (unsigned vector = 0; vector < 2048; vector++) {
 		guest_bar_write(&fixture, 0, 0x8000 + vector * 16ull, 8, MESSAGE_ADDRESS);
 		guest_bar_write(&fixture, 0, 0x8000 + vector * 16ull + 8, 8, vector);
@@ -679,7 +661,7 @@ Test(msix, host_that_has_run_out_of_vectors_is_logged)
 	fake->static_msix = true;
 	fake->host_vectors = 4;
 	struct fixture fixture;
-	open_placed(&fixture, fake);
+	fixture_open_placed(&fixture, fake);
 	for (unsigned vector = 0; vector < 8; vector++)
 		guest_msix_vector(&fixture, vector, 0x40 + vector, false);
 	guest_msix_control(&fixture, true, false);
@@ -693,7 +675,7 @@ Test(msix, host_with_few_vectors_still_gives_those)
 	struct fake_device *fake = fake_nvme("0000:3b:00.0");
 	fake->host_vectors = 4;
 	struct fixture fixture;
-	open_placed(&fixture, fake);
+	fixture_open_placed(&fixture, fake);
 	guest_msix_control(&fixture, true, false);
 	for (unsigned vector = 0; vector < 8; vector++)
 		guest_msix_vector(&fixture, vector, 0x40 + vector, false);
@@ -707,7 +689,7 @@ static void assert_logged_and_recovers(enum host_op op)
 {
 	fake_world_reset();
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	guest_msix_vector(&fixture, 0, 0x40, false);
 	host_fail(&fixture.host, op, 1, ENOMEM);
@@ -732,7 +714,7 @@ Test(msix, vmm_that_fails_is_logged_and_asked_again)
 Test(msix, vmm_that_fails_is_asked_again_at_the_next_interrupt)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	guest_msix_vector(&fixture, 0, 0x40, false);
 	host_fail(&fixture.host, HOST_ROUTE_COMMIT, 1, ENOMEM);
@@ -746,7 +728,7 @@ Test(msix, vmm_that_fails_is_asked_again_at_the_next_interrupt)
 Test(msix, event_loop_that_cannot_watch_a_vector_is_not_needed)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	fake_fail_kind(FAKE_POLL_ADD, 1, ENOSPC);
 	guest_msix_vector(&fixture, 0, 0x40, false);
@@ -759,7 +741,7 @@ Test(msix, event_loop_that_cannot_watch_a_vector_is_not_needed)
 Test(msix, kernel_that_fails_to_arm_is_logged_and_asked_again)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	fake_fail_always(FAKE_SET_IRQS, ENOSPC);
 	guest_msix_vector(&fixture, 0, 0x40, false);
@@ -776,7 +758,7 @@ Test(msix, kernel_that_fails_to_arm_is_logged_and_asked_again)
 Test(msix, vector_that_could_not_be_armed_is_delivered_once_it_is)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	fake_fail_always(FAKE_SET_IRQS, ENOMEM);
 	guest_msix_vector(&fixture, 0, 0x40, false);
@@ -793,7 +775,7 @@ static void assert_next_interrupt_recovers(enum host_op op)
 {
 	fake_world_reset();
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	guest_msix_vector(&fixture, 0, 0x40, false);
 	fake_fire(fixture.fake, 0);
@@ -820,7 +802,7 @@ Test(msix, vectors_in_use_come_first_when_the_host_cannot_give_all)
 	struct fake_device *fake = fake_nvme("0000:3b:00.0");
 	fake->host_vectors = 8;
 	struct fixture fixture;
-	open_without_intx(&fixture, fake);
+	fixture_open_without_intx(&fixture, fake);
 	for (unsigned vector = 0; vector < 16; vector++)
 		guest_msix_vector(&fixture, vector, 0x40 + vector, vector != 5 && vector != 7);
 	guest_msix_control(&fixture, true, false);
@@ -837,7 +819,7 @@ Test(msix, vectors_in_use_come_first_when_the_host_cannot_give_all)
 Test(msix, process_that_runs_out_of_files_serves_what_is_in_use)
 {
 	struct fixture fixture;
-	open_without_intx(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_without_intx(&fixture, fake_nvme("0000:3b:00.0"));
 	for (unsigned vector = 0; vector < 16; vector++)
 		guest_msix_vector(&fixture, vector, 0x40 + vector, vector != 2);
 	fake_fail_kind(FAKE_EVENTFD, 1, EMFILE);
@@ -857,7 +839,7 @@ Test(msix, kernel_without_dynamic_vectors_and_with_few_gives_those)
 	fake->static_msix = true;
 	fake->host_vectors = 4;
 	struct fixture fixture;
-	open_placed(&fixture, fake);
+	fixture_open_placed(&fixture, fake);
 	for (unsigned vector = 0; vector < 8; vector++)
 		guest_msix_vector(&fixture, vector, 0x40 + vector, false);
 	for (unsigned i = 0; i < 3; i++) {
@@ -874,7 +856,7 @@ Test(msix, kernel_without_dynamic_vectors_and_with_few_gives_those)
 Test(msix, failed_retarget_never_delivers_to_the_old_target)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	guest_msix_vector(&fixture, 0, 0x40, false);
 	fake_fire(fixture.fake, 0);
@@ -892,7 +874,7 @@ Test(msix, failed_retarget_never_delivers_to_the_old_target)
 Test(msix, failed_retarget_of_an_unmasked_vector_never_delivers_to_the_old_target)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	guest_msix_control(&fixture, true, false);
 	guest_msix_vector(&fixture, 0, 0x40, false);
 	fake_fire(fixture.fake, 0);
@@ -910,7 +892,7 @@ Test(msix, failed_retarget_of_an_unmasked_vector_never_delivers_to_the_old_targe
 Test(msix, guest_that_toggles_a_broken_vector_does_not_flood_the_log)
 {
 	struct fixture fixture;
-	open_placed(&fixture, fake_nvme("0000:3b:00.0"));
+	fixture_open_placed(&fixture, fake_nvme("0000:3b:00.0"));
 	fake_fail_always(FAKE_SET_IRQS, ENOSPC);
 	for (unsigned i = 0; i < 1000; i++) {
 		guest_msix_control(&fixture, true, false);
