@@ -10,11 +10,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "layout.h"
-#include "pci/root_port.h"
+#include "root_port_fixture.h"
 
-#define NUMBER 5u
-#define DEVICE 6u
 #define EXP    0x40u
 #define SLTCTL (EXP + PCI_EXP_SLTCTL)
 #define SLTSTA (EXP + PCI_EXP_SLTSTA)
@@ -34,9 +31,6 @@ struct record {
 	bool line;
 };
 
-static struct bus memory;
-static struct pci_host host;
-static struct pci_root_port *port;
 static struct record record;
 
 static void on_msi(void *context, uint64_t address, uint32_t data)
@@ -83,35 +77,11 @@ static uint32_t card_id(void)
 
 static void setup(void)
 {
-	struct tenon_error err = {0};
 	const struct pci_root_port_ops ops = {
 		.msi = on_msi, .intx = on_intx, .slot_changed = on_change, .context = &record};
-	bus_init(&memory, "memory");
-	cr_assert_eq(pci_host_init(&host, 16, &memory, &err), 0, "%s", err.message);
-	cr_assert_eq(pci_root_port_create(NUMBER, &ops, &port, &err), 0, "%s", err.message);
-	cr_assert_eq(pci_root_port_plug(&host, DEVICE, port, &err), 0, "%s", err.message);
-	pci_root_port_reset(port, &no_windows);
+	fixture_init(16, &ops, &no_windows);
 	cr_assert_eq(card_id(), 0xffffffff, "the guest looks, and knows that the slot is empty");
 	record = (struct record){0};
-}
-
-static void teardown(void)
-{
-	pci_root_port_destroy(port);
-	pci_host_finish(&host);
-	bus_finish(&memory);
-}
-
-static uint32_t get(unsigned offset, unsigned size_bytes)
-{
-	uint32_t value = 0;
-	bus_read(&memory, LAYOUT_ECAM + (DEVICE << 15) + offset, &value, size_bytes);
-	return value;
-}
-
-static void set(unsigned offset, unsigned size_bytes, uint32_t value)
-{
-	bus_write(&memory, LAYOUT_ECAM + (DEVICE << 15) + offset, &value, size_bytes);
 }
 
 static unsigned msi_at(void)
@@ -156,7 +126,7 @@ static struct pci_slot_state state(void)
 	return state;
 }
 
-TestSuite(root_port_slot, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(root_port_slot, .init = setup, .fini = fixture_finish, .timeout = 60);
 
 Test(root_port_slot, tells_of_a_slot_that_linux_can_hot_plug)
 {

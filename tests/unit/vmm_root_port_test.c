@@ -9,15 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "layout.h"
-#include "pci/root_port.h"
+#include "root_port_fixture.h"
 
-#define NUMBER 5u
-#define DEVICE 3u
-
-static struct bus memory;
-static struct pci_host host;
-static struct pci_root_port *port;
 static const struct pci_root_port_ops no_ops;
 
 static const struct pci_root_port_windows some_windows = {
@@ -31,30 +24,7 @@ static const struct pci_root_port_windows some_windows = {
 
 static void setup(void)
 {
-	struct tenon_error err = {0};
-	bus_init(&memory, "memory");
-	cr_assert_eq(pci_host_init(&host, 256, &memory, &err), 0, "%s", err.message);
-	cr_assert_eq(pci_root_port_create(NUMBER, &no_ops, &port, &err), 0, "%s", err.message);
-	cr_assert_eq(pci_root_port_plug(&host, DEVICE, port, &err), 0, "%s", err.message);
-	pci_root_port_reset(port, &some_windows);
-}
-
-static void teardown(void)
-{
-	pci_root_port_destroy(port);
-	bus_finish(&memory);
-}
-
-static uint32_t get(unsigned offset, unsigned size_bytes)
-{
-	uint32_t value = 0;
-	bus_read(&memory, LAYOUT_ECAM + (DEVICE << 15) + offset, &value, size_bytes);
-	return value;
-}
-
-static void set(unsigned offset, unsigned size_bytes, uint32_t value)
-{
-	bus_write(&memory, LAYOUT_ECAM + (DEVICE << 15) + offset, &value, size_bytes);
+	fixture_init(256, &no_ops, &some_windows);
 }
 
 static unsigned find_capability(unsigned id)
@@ -106,7 +76,7 @@ static void expect_windows(const struct pci_root_port_windows *expected)
 	cr_expect_eq(seen.prefetch_bytes, expected->prefetch_bytes);
 }
 
-TestSuite(root_port, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(root_port, .init = setup, .fini = fixture_finish, .timeout = 60);
 
 Test(root_port, is_a_bridge_with_a_pcie_root_port_capability)
 {

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/* A root port on a host of its own, and a guest's accesses to its config space. */
+#ifndef ROOT_PORT_FIXTURE_H
+#define ROOT_PORT_FIXTURE_H
+
+#include <criterion/criterion.h>
+
+#include "layout.h"
+#include "pci/root_port.h"
+
+#define NUMBER 5u
+#define DEVICE 6u
+
+static struct bus memory;
+static struct pci_host host;
+static struct pci_root_port *port;
+
+static void fixture_init(unsigned buses, const struct pci_root_port_ops *ops,
+			 const struct pci_root_port_windows *windows)
+{
+	struct tenon_error err = {0};
+	bus_init(&memory, "memory");
+	cr_assert_eq(pci_host_init(&host, buses, &memory, &err), 0, "%s", err.message);
+	cr_assert_eq(pci_root_port_create(NUMBER, ops, &port, &err), 0, "%s", err.message);
+	cr_assert_eq(pci_root_port_plug(&host, DEVICE, port, &err), 0, "%s", err.message);
+	pci_root_port_reset(port, windows);
+}
+
+static void fixture_finish(void)
+{
+	pci_root_port_destroy(port);
+	pci_host_finish(&host);
+	bus_finish(&memory);
+}
+
+static uint32_t get(unsigned offset, unsigned size_bytes)
+{
+	uint32_t value = 0;
+	bus_read(&memory, LAYOUT_ECAM + (DEVICE << 15) + offset, &value, size_bytes);
+	return value;
+}
+
+static void set(unsigned offset, unsigned size_bytes, uint32_t value)
+{
+	bus_write(&memory, LAYOUT_ECAM + (DEVICE << 15) + offset, &value, size_bytes);
+}
+
+#endif
