@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: MIT
 vectors=$(sed -n 's/.*lab_vectors=\([0-9]*\).*/\1/p' /proc/cmdline)
 if [ "$vectors" ]; then
-	nvme=$(grep -l 0x010802 /sys/bus/pci/devices/*/class)
-	nvme=${nvme%/class}
-	echo vfio-pci >$nvme/driver_override
-	echo ${nvme##*/} >/sys/bus/pci/drivers_probe
-	wait_for /dev/vfio/noiommu-0
-	vectors /dev/vfio/noiommu-0 ${nvme##*/} $vectors || fail
+	give_to_vfio class 0x010802
+	vectors $group $bdf $vectors || fail
 	return
 fi
 
