@@ -21,24 +21,14 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include "guest.h"
+
 #define CHUNK_BYTES (2u << 20)
-#define PAGE_BYTES  4096u
 
 static void die(const char *what)
 {
 	fprintf(stderr, "blockio: %s: %s\n", what, strerror(errno));
 	exit(1);
-}
-
-/* Guest physical address of a page of this process, which is populated and stays where it is. */
-static uint64_t physical(const void *address)
-{
-	int map = open("/proc/self/pagemap", O_RDONLY);
-	uint64_t entry;
-	if (map < 0 || pread(map, &entry, 8, (uintptr_t)address / PAGE_BYTES * 8) != 8)
-		die("/proc/self/pagemap");
-	close(map);
-	return (entry & ((1ull << 55) - 1)) * PAGE_BYTES;
 }
 
 static uint64_t lowest_page(const uint8_t *chunk)

@@ -22,6 +22,8 @@
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
 
+#include "guest.h"
+
 #define EDU_ID               0x00
 #define EDU_LIVENESS         0x04
 #define EDU_FACTORIAL        0x08
@@ -41,9 +43,8 @@
 #define EDU_DMA_BUFFER       0x40000
 #define EDU_IRQ_BY_DMA       0x100
 
-#define DMA_BYTES  2048u
-#define PAGE_BYTES 4096u
-#define MESSAGES   5u
+#define DMA_BYTES 2048u
+#define MESSAGES  5u
 
 struct edu {
 	int device;
@@ -83,16 +84,7 @@ static void put_wide(struct edu *edu, unsigned offset, uint64_t value)
 
 static void open_device(struct edu *edu, const char *group_path, const char *bdf)
 {
-	int container = open("/dev/vfio/vfio", O_RDWR);
-	int group = open(group_path, O_RDWR);
-	if (container < 0 || group < 0)
-		die(group < 0 ? group_path : "/dev/vfio/vfio");
-	if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) || ioctl(container, VFIO_SET_IOMMU, VFIO_NOIOMMU_IOMMU))
-		die("no-IOMMU container");
-	edu->device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, bdf);
-	if (edu->device < 0)
-		die(bdf);
-
+	edu->device = open_noiommu(group_path, bdf);
 	struct vfio_region_info config = {.argsz = sizeof(config), .index = VFIO_PCI_CONFIG_REGION_INDEX};
 	struct vfio_region_info bar = {.argsz = sizeof(bar), .index = VFIO_PCI_BAR0_REGION_INDEX};
 	if (ioctl(edu->device, VFIO_DEVICE_GET_REGION_INFO, &config) ||
@@ -157,16 +149,6 @@ static unsigned take_interrupt(struct edu *edu, uint32_t cause, const char *what
 	require(get(edu, EDU_IRQ_STATUS) & cause, "an interrupt came whose cause the device does not know");
 	put(edu, EDU_IRQ_ACK, cause);
 	return count;
-}
-
-static uint64_t physical(const void *address)
-{
-	int map = open("/proc/self/pagemap", O_RDONLY);
-	uint64_t entry;
-	if (map < 0 || pread(map, &entry, 8, (uintptr_t)address / PAGE_BYTES * 8) != 8)
-		die("/proc/self/pagemap");
-	close(map);
-	return (entry & ((1ull << 55) - 1)) * PAGE_BYTES;
 }
 
 static void test_registers(struct edu *edu)

@@ -16,26 +16,14 @@
 
 #include <linux/vfio.h>
 
+#include "guest.h"
+
 #define VECTORS_MAX 2048
 
 static void die(const char *what)
 {
 	printf("@failed=vectors: %s: %s\n", what, strerror(errno));
 	exit(1);
-}
-
-static int open_device(const char *group_path, const char *bdf)
-{
-	int container = open("/dev/vfio/vfio", O_RDWR);
-	int group = open(group_path, O_RDWR);
-	if (container < 0 || group < 0)
-		die(group < 0 ? group_path : "/dev/vfio/vfio");
-	if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) || ioctl(container, VFIO_SET_IOMMU, VFIO_NOIOMMU_IOMMU))
-		die("no-IOMMU container");
-	int device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, bdf);
-	if (device < 0)
-		die(bdf);
-	return device;
 }
 
 int main(int argc, char **argv)
@@ -45,7 +33,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: vectors /dev/vfio/noiommu-N BDF COUNT\n");
 		return 2;
 	}
-	int device = open_device(argv[1], argv[2]);
+	int device = open_noiommu(argv[1], argv[2]);
 	struct {
 		struct vfio_irq_set set;
 		int32_t events[VECTORS_MAX];
