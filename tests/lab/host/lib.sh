@@ -104,6 +104,9 @@ tenon_linux() {
 	tenon_run "$name" --initrd $INITRD --append "$APPEND" "$@"
 }
 
+# count_no_boots: the assigned disk says that the guest has not booted yet; its boot_number and count_boot are the other side.
+count_no_boots() { echo 0 | dd of=$OUT/disk.img bs=512 seek=122880 conv=notrunc,sync status=none; }
+
 seconds_since() { echo "$EPOCHREALTIME $1" | awk '{printf "%.2f", $1 - $2}'; }
 
 # check_released: nothing that a VMM held is held any more, and each device can be opened again.

@@ -3,12 +3,7 @@
 from labkit import *
 import re
 
-machine = Machine(
-    disks=[Disk("disk", size_mib=64)],
-    devices=[Device("nvme", "nvme,serial=tenon,drive=disk", at="04.0")],
-)
-programs = ["blockio"]
-modules = ["nvme-core", "nvme"]
+based_on = "linux-nvme"
 READS = 16384
 
 

@@ -4,12 +4,7 @@ from labkit import *
 
 MIB = 1 << 20
 in_all = False
-machine = Machine(
-    disks=[Disk("disk", size_mib=64)],
-    devices=[Device("nvme", "nvme,serial=tenon-demo,drive=disk", at="04.0")],
-)
-programs = ["blockio"]
-modules = ["nvme-core", "nvme"]
+based_on = "linux-nvme"
 
 
 def judge(run):

@@ -14,16 +14,11 @@ if grep -q lab=cold /proc/cmdline; then
 	fact cold.sha256 "$(sum)"
 	wait_gone
 else
-	# The counter of boots lives on the assigned disk itself.
-	boot=$(blockio read /dev/nvme0n1 62914560 512 | tr -d '\0')
+	boot=$(boot_number)
 	fact boot$boot.sha256 "$(sum)"
 	if [ $boot = 0 ]; then
-		echo 1 | dd of=/tmp/counter bs=512 conv=sync 2>/dev/null
-		dd if=/tmp/counter of=/dev/nvme0n1 bs=512 seek=122880 conv=fsync 2>/dev/null || fail "could not write"
-		kernel_warnings
-		reboot -f
-		sleep 60
-		fail "the reboot did nothing"
+		count_boot
+		reboot_vm
 	fi
 	wait_gone
 	fact gone 1

@@ -11,7 +11,7 @@ said() {
 	done
 }
 
-echo 0 | dd of=$OUT/disk.img bs=512 seek=122880 conv=notrunc,sync status=none
+count_no_boots
 tenon_linux late --control $SOCKET --hotplug-ports 2 &
 vm=$!
 until ctl status 2>/dev/null; do sleep 0.3; done

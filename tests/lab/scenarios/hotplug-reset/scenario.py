@@ -2,13 +2,7 @@
 """A VM that starts without a device gets one, reboots with it and loses it; another VM gives away the one it started with."""
 from labkit import *
 
-COUNTER = 60 << 20
-machine = Machine(
-    disks=[Disk("disk", size_mib=64)],
-    devices=[Device("nvme", "nvme,serial=tenon,drive=disk", at="04.0")],
-)
-programs = ["blockio"]
-modules = ["nvme-core", "nvme"]
+based_on = "linux-nvme"
 
 
 def judge(run):
