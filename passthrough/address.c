@@ -125,6 +125,24 @@ static void identify_node(struct address *out)
 	out->group = group_of(path);
 }
 
+const char *address_of_socket(const struct address *address)
+{
+	return address->socket[0] ? address->socket + strlen(ADDRESS_SOCKET) : NULL;
+}
+
+static int take_socket(const char *text, struct address *out, struct tenon_error *err)
+{
+	if (!text[strlen(ADDRESS_SOCKET)])
+		return tenon_fail(
+			err, -EINVAL,
+			"%s: no path; give that of the server's socket, as in " ADDRESS_SOCKET "/run/dev.sock", text);
+	if (strlen(text) >= sizeof(out->socket))
+		return tenon_fail(err, -ENAMETOOLONG, "%.40s...: path too long for a socket; give a shorter one", text);
+	strcpy(out->socket, text);
+	out->name = out->socket;
+	return 0;
+}
+
 const char *address_of_device(const struct address *address)
 {
 	return address->bdf[0] ? address->bdf : address->uuid;
@@ -143,11 +161,13 @@ int address_find(const char *text, struct address *out, struct tenon_error *err)
 		out->name = out->uuid;
 		return find_uuid(out, err);
 	}
+	if (strncmp(text, ADDRESS_SOCKET, strlen(ADDRESS_SOCKET)) == 0)
+		return take_socket(text, out, err);
 	if (text[0] != '/')
 		return tenon_fail(
 			err, -EINVAL,
 			"%.64s: not a PCI address; give one such as 0000:3b:00.0, the UUID of a mediated device, "
-			"or a path such as " CDEV_FOLDER "vfio0",
+			"a path such as " CDEV_FOLDER "vfio0, or vfio-user: and that of a server's socket",
 			text);
 	if (strlen(text) >= sizeof(out->path))
 		return tenon_fail(err, -ENAMETOOLONG, "%.40s...: path too long; give a node in " CDEV_FOLDER, text);

@@ -234,7 +234,8 @@ static bool same_place(const struct tenon_bar_placement *a, const struct tenon_b
 /* Where the guest is to see an area without a trap; 0: nowhere. */
 static uint64_t wanted_gpa(const struct tenon_device *device, const struct bar *bar, unsigned area)
 {
-	if (!bar->hva || !bar->placed.enabled || bar->placed.address % PAGE_BYTES || device->bars.trapped)
+	if (!bar->hva || !bar->placed.enabled || bar->placed.address % PAGE_BYTES || device->bars.trapped ||
+	    device->remote.lost)
 		return 0;
 	return bar->placed.address + bar->region.areas[area].offset;
 }
@@ -250,8 +251,15 @@ static void map_for_peers(struct tenon_device *device, struct bar *bar, unsigned
 	struct tenon_error error;
 	if (!device->info.peer_to_peer || bar->peer_gpa[area] || bar->peers_refused)
 		return;
-	if (space_map_bar(device->space, bar->area_gpa[area], bar->region.areas[area].size_bytes,
-			  (uint8_t *)bar->hva + bar->region.areas[area].offset, &error) == 0) {
+	const struct transport_area *from = &bar->region.areas[area];
+	const struct tenon_space_region window = {
+		.gpa = bar->area_gpa[area],
+		.size_bytes = from->size_bytes,
+		.hva = (uint8_t *)bar->hva + from->offset,
+		.fd = bar->region.file,
+		.fd_offset = bar->region.file ? bar->region.file_offset + from->offset : 0,
+	};
+	if (space_map_bar(device->space, &device->member, &window, &error) == 0) {
 		bar->peer_gpa[area] = bar->area_gpa[area];
 		return;
 	}
@@ -270,7 +278,7 @@ static bool take_back(struct tenon_device *device, struct bar *bar, unsigned are
 	struct tenon_error error;
 	uint64_t *gpa = from_peers ? &bar->peer_gpa[area] : &bar->area_gpa[area];
 	uint64_t size_bytes = bar->region.areas[area].size_bytes;
-	int code = from_peers ? space_unmap_bar(device->space, *gpa, size_bytes, &error)
+	int code = from_peers ? space_unmap_bar(device->space, &device->member, *gpa, size_bytes, &error)
 			      : device->ops->memory_unmap(device->host, *gpa, size_bytes, &error);
 	if (code == 0) {
 		*gpa = 0;
@@ -349,17 +357,44 @@ void bars_place(struct tenon_device *device)
 	}
 }
 
-void bars_direct(struct tenon_device *device, bool direct)
+void bars_update(struct tenon_device *device)
 {
-	if (device->bars.trapped == !direct)
-		return;
-	device->bars.trapped = !direct;
 	for (unsigned i = 0; i < PLACES; i++) {
 		struct bar *bar = &device->bars.bar[i];
 		bar->refused = bar->peers_refused = false;
 		withdraw(device, bar);
 		map_into_guest(device, bar);
 	}
+}
+
+void bars_direct(struct tenon_device *device, bool direct)
+{
+	if (device->bars.trapped == !direct)
+		return;
+	device->bars.trapped = !direct;
+	bars_update(device);
+}
+
+int bars_map_again(struct tenon_device *device, struct tenon_error *err)
+{
+	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
+		struct bar *bar = &device->bars.bar[i];
+		struct transport_region region;
+		int code = 0;
+		if (bar->hva)
+			code = device->transport->ops->region_info(device->transport, i, &region, err);
+		for (unsigned area = 0; bar->hva && code == 0 && area < bar->region.area_count; area++)
+			code = device->transport->ops->region_map(device->transport, i, &bar->region.areas[area],
+								  (uint8_t *)bar->hva + bar->region.areas[area].offset,
+								  err);
+		if (code < 0)
+			return code;
+		if (bar->hva) {
+			bar->region.file = region.file;
+			bar->region.file_offset = region.file_offset;
+		}
+	}
+	return 0;
 }
 
 bool bars_decoded(const struct tenon_device *device, unsigned bar)

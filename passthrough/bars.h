@@ -41,6 +41,11 @@ void bars_withdraw(struct tenon_device *device);
 /** Places what is decoded now. After the device was told. */
 void bars_place(struct tenon_device *device);
 
+/** Brings what the guest reaches without a trap to what it may reach now, where something else than its registers changed. */
+void bars_update(struct tenon_device *device);
+/** Maps the regions anew, at a device that came back, over what they were. The guest does not see them. */
+int bars_map_again(struct tenon_device *device, struct tenon_error *err);
+
 /** Whether the guest may reach placed BARs without a trap. */
 void bars_direct(struct tenon_device *device, bool direct);
 

@@ -16,6 +16,7 @@
 #include "kernel.h"
 #include "vf_token.h"
 #include "vfio_file.h"
+#include "vfio_user_transport.h"
 
 #define ECAP_SNOOP_CONTROL (1ull << 7) /* Intel VT-d specification, Extended Capability Register, SC */
 
@@ -187,11 +188,33 @@ static void describe(struct tenon_device *device, enum tenon_interface interface
 			device->address.name);
 }
 
+/* Its memory is ordinary memory of this host, which the caches know; nobody but the space learns of it. */
+static int open_remote(struct tenon_device *device, const struct tenon_device_options *options, struct tenon_error *err)
+{
+	const char *name = device->address.name;
+	if (options->vf_token)
+		return tenon_fail(err, -EINVAL, "%s: has no VF token; leave that out", name);
+	for (const struct space_member *other = space_members(device->space); other; other = other->next) {
+		if (strcmp(other->device->address.name, name) == 0)
+			return tenon_fail(err, -EBUSY, "%s: the VM has it already; assign it once", name);
+	}
+	int code = vu_transport_open(address_of_socket(&device->address), name, device->space, &device->member,
+				     &device->transport, err);
+	device->info.interface = TENON_INTERFACE_VFIO_USER;
+	device->info.coherent = device->info.peer_to_peer = true;
+	return code;
+}
+
 int binding_open(struct tenon_device *device, const struct tenon_device_options *options, struct tenon_error *err)
 {
 	struct address *address = &device->address;
 	struct vf_token token;
 	int code = find(device, options, err);
+	if (code == 0 && address_of_socket(address))
+		return open_remote(device, options, err);
+	if (code == 0 && options->reconnect)
+		code = tenon_fail(err, -EINVAL, "%s: only a vfio-user device can be reconnected; leave that out",
+				  address->name);
 	if (code == 0 && options->vf_token)
 		code = vf_token_parse(options->vf_token, address->name, &token, err);
 	if (code == 0 && options->vf_token)

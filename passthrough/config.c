@@ -153,7 +153,7 @@ static uint32_t merge_msi_pending(struct tenon_device *device, unsigned offset, 
 uint32_t config_read(struct tenon_device *device, unsigned offset, unsigned size_bytes)
 {
 	const struct config *config = &device->config;
-	if (!is_access(offset, size_bytes))
+	if (!is_access(offset, size_bytes) || device->remote.lost)
 		return all_ones(size_bytes);
 	if (offset >= config->size_bytes) /* extended space of a conventional device */
 		return 0;
@@ -317,7 +317,7 @@ static bool has_hook(const struct config *config, unsigned offset, unsigned size
 void config_write(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value)
 {
 	struct config *config = &device->config;
-	if (!is_access(offset, size_bytes) || offset >= config->size_bytes)
+	if (!is_access(offset, size_bytes) || offset >= config->size_bytes || device->remote.lost)
 		return;
 	if (has_hook(config, offset, size_bytes, CONFIG_HOOK_MSI) ||
 	    has_hook(config, offset, size_bytes, CONFIG_HOOK_MSIX))

@@ -52,6 +52,8 @@ uint32_t device_hardware_config_read(struct tenon_device *device, unsigned offse
 
 void device_hardware_config_write(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value)
 {
+	if (device->transport->health == TRANSPORT_GONE) /* which is told once, not at each write */
+		return;
 	value = htole32(value);
 	int code = device->transport->ops->region_write(device->transport, VFIO_PCI_CONFIG_REGION_INDEX, offset, &value,
 							size_bytes);
@@ -127,7 +129,8 @@ static void describe(struct tenon_device *device)
 	struct tenon_device_info *info = &device->info;
 	const struct config *config = &device->config;
 	snprintf(info->address, sizeof(info->address), "%s", device->address.name);
-	snprintf(info->path, sizeof(info->path), "%s", device->address.path);
+	const char *socket = address_of_socket(&device->address);
+	snprintf(info->path, sizeof(info->path), "%s", socket ? socket : device->address.path);
 	info->iommu_group = device->address.group;
 	info->vendor_id = config_value16(config, PCI_VENDOR_ID);
 	info->device_id = config_value16(config, PCI_DEVICE_ID);
@@ -151,7 +154,8 @@ static int build(struct tenon_device *device, const struct tenon_device_options 
 		return code;
 	memcpy(device->config.initial, device->config.value, sizeof(device->config.initial));
 	describe(device);
-	return events_init(device, err);
+	code = events_init(device, err);
+	return code < 0 ? code : remote_init(device, err);
 }
 
 int tenon_device_open(const struct tenon_device_options *options, struct tenon_device **out, struct tenon_error *err)
@@ -175,6 +179,7 @@ int tenon_device_open(const struct tenon_device_options *options, struct tenon_d
 	device->ops = &device->known_ops;
 	device->host = options->host;
 	device->reset.policy = options->reset;
+	device->remote = (struct remote){.reconnect = options->reconnect, .timer = -1};
 
 	/* Binding resets a function that the kernel can reset (vfio_pci_core_enable); reset_at_open sees to the others. */
 	code = binding_open(device, options, err);
@@ -196,10 +201,12 @@ void tenon_device_close(struct tenon_device *device)
 	if (!device)
 		return;
 	space_delist(device->space, &device->member);
+	remote_begin(device, REMOTE_RESET_MS);
 	if (device->transport && device->config.size_bytes)
 		reset_quiesce(device);
 	reset_before_close(device);
 	interrupts_finish(device);
+	remote_finish(device);
 	events_finish(device);
 	bars_finish(device);
 	rom_finish(device);
@@ -213,25 +220,39 @@ const struct tenon_device_info *tenon_device_info(const struct tenon_device *dev
 	return &device->info;
 }
 
-uint32_t tenon_device_config_read(struct tenon_device *device, unsigned offset, unsigned size_bytes)
+/* A guest's access, or the event loop's look: whoever is at the other end keeps nobody waiting for long. */
+static void enter(struct tenon_device *device)
 {
 	pthread_mutex_lock(&device->lock);
-	uint32_t value = config_read(device, offset, size_bytes);
+	remote_begin(device, REMOTE_ACCESS_MS);
+}
+
+static void leave(struct tenon_device *device)
+{
+	remote_end(device);
 	pthread_mutex_unlock(&device->lock);
+}
+
+uint32_t tenon_device_config_read(struct tenon_device *device, unsigned offset, unsigned size_bytes)
+{
+	enter(device);
+	uint32_t value = config_read(device, offset, size_bytes);
+	leave(device);
 	return value;
 }
 
 void tenon_device_config_write(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value)
 {
-	pthread_mutex_lock(&device->lock);
+	enter(device);
 	device->reset.used = device->reset.dirty = true;
 	config_write(device, offset, size_bytes, value);
-	pthread_mutex_unlock(&device->lock);
+	leave(device);
 }
 
 static bool is_bar_access(const struct tenon_device *device, unsigned bar, uint64_t offset, unsigned size_bytes)
 {
-	if (bar > TENON_DEVICE_ROM || size_bytes == 0 || size_bytes > 8 || !bars_decoded(device, bar))
+	if (device->remote.lost || bar > TENON_DEVICE_ROM || size_bytes == 0 || size_bytes > 8 ||
+	    !bars_decoded(device, bar))
 		return false;
 	uint64_t bytes = bar == TENON_DEVICE_ROM ? device->rom.size_bytes : device->info.bars[bar].size_bytes;
 	return offset < bytes && size_bytes <= bytes - offset;
@@ -250,24 +271,24 @@ static bool bar_read(struct tenon_device *device, unsigned bar, uint64_t offset,
 
 void tenon_device_bar_read(struct tenon_device *device, unsigned bar, uint64_t offset, void *data, unsigned size_bytes)
 {
-	pthread_mutex_lock(&device->lock);
+	enter(device);
 	if (!bar_read(device, bar, offset, data, size_bytes))
 		memset(data, 0xff, size_bytes);
 	intx_accessed(device);
-	pthread_mutex_unlock(&device->lock);
+	leave(device);
 }
 
 void tenon_device_bar_write(struct tenon_device *device, unsigned bar, uint64_t offset, const void *data,
 			    unsigned size_bytes)
 {
-	pthread_mutex_lock(&device->lock);
+	enter(device);
 	/* A write that the device refuses is lost, as on a bus. */
 	if (bar != TENON_DEVICE_ROM && is_bar_access(device, bar, offset, size_bytes) &&
 	    !msix_write(device, bar, offset, data, size_bytes))
 		device->transport->ops->region_write(device->transport, VFIO_PCI_BAR0_REGION_INDEX + bar, offset, data,
 						     size_bytes);
 	intx_accessed(device);
-	pthread_mutex_unlock(&device->lock);
+	leave(device);
 }
 
 int tenon_device_event_fd(const struct tenon_device *device)
@@ -277,8 +298,8 @@ int tenon_device_event_fd(const struct tenon_device *device)
 
 enum tenon_device_event tenon_device_next_event(struct tenon_device *device)
 {
-	pthread_mutex_lock(&device->lock);
+	enter(device);
 	enum tenon_device_event event = events_next(device);
-	pthread_mutex_unlock(&device->lock);
+	leave(device);
 	return event;
 }

@@ -17,6 +17,7 @@
 #include "config.h"
 #include "events.h"
 #include "interrupts.h"
+#include "remote.h"
 #include "reset.h"
 #include "rom.h"
 #include "space.h"
@@ -40,6 +41,7 @@ struct tenon_device {
 	struct interrupts interrupts;
 	struct events events;
 	struct reset_state reset;
+	struct remote remote;
 	unsigned
 		guest_messages; /* log lines that the guest caused; bounded, so that a hostile guest cannot flood the log */
 };

@@ -7,6 +7,17 @@
 #include "device.h"
 #include "kernel.h"
 
+static int arm_again(struct tenon_device *device, unsigned irq, int fd, struct tenon_error *err)
+{
+	return fd < 0 ? 0 : device->transport->ops->irq_arm(device->transport, irq, 0, 1, &fd, err);
+}
+
+int events_arm(struct tenon_device *device, struct tenon_error *err)
+{
+	int code = arm_again(device, VFIO_PCI_ERR_IRQ_INDEX, device->events.error_fd, err);
+	return code < 0 ? code : arm_again(device, VFIO_PCI_REQ_IRQ_INDEX, device->events.request_fd, err);
+}
+
 static int arm(struct tenon_device *device, unsigned irq, enum event_id id, int *out, struct tenon_error *err)
 {
 	struct transport_irq info;
@@ -56,6 +67,9 @@ void events_finish(struct tenon_device *device)
 
 enum tenon_device_event events_next(struct tenon_device *device)
 {
+	enum tenon_device_event event = remote_run(device);
+	if (event != TENON_DEVICE_EVENT_NONE)
+		return event;
 	interrupts_run(device);
 	if (device->events.error_fd >= 0 && kernel_eventfd_take(device->events.error_fd))
 		return TENON_DEVICE_EVENT_ERROR;

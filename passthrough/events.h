@@ -11,7 +11,7 @@
 struct tenon_device;
 
 /* What a file descriptor in the set stands for; below EVENT_ID_ERROR: the message vector of that number. */
-enum event_id { EVENT_ID_ERROR = 0x10000, EVENT_ID_REQUEST, EVENT_ID_INTX };
+enum event_id { EVENT_ID_ERROR = 0x10000, EVENT_ID_REQUEST, EVENT_ID_INTX, EVENT_ID_REMOTE, EVENT_ID_REMOTE_TIMER };
 
 struct events {
 	int error_fd; /* -1: the device has no such event */
@@ -20,6 +20,8 @@ struct events {
 };
 
 int events_init(struct tenon_device *device, struct tenon_error *err);
+/** Arms the events' interrupts again, at a device that forgot them. */
+int events_arm(struct tenon_device *device, struct tenon_error *err);
 void events_finish(struct tenon_device *device);
 enum tenon_device_event events_next(struct tenon_device *device);
 

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/capability.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,8 +18,11 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -102,6 +106,26 @@ void kernel_block(void *address, size_t size)
 	mmap(address, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
 
+int kernel_seal(int fd, uint64_t *size_bytes)
+{
+	struct statfs filesystem;
+	struct stat file;
+	if (fstatfs(fd, &filesystem) < 0)
+		return -errno;
+	if (filesystem.f_type != TMPFS_MAGIC)
+		return -EINVAL;
+	int seals = fcntl(fd, F_GET_SEALS);
+	if (seals < 0)
+		return -errno;
+	if (!(seals & F_SEAL_SHRINK) && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0)
+		return -errno;
+	/* Its size last: from now on it can only grow. */
+	if (fstat(fd, &file) < 0)
+		return -errno;
+	*size_bytes = (uint64_t)file.st_size;
+	return 0;
+}
+
 int kernel_eventfd(void)
 {
 	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -132,6 +156,13 @@ int kernel_poll_add(int poll, int fd, uint32_t id, bool edge)
 	return epoll_ctl(poll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
+int kernel_poll_change(int poll, int fd, uint32_t id, bool readable, bool writable)
+{
+	struct epoll_event event = {.events = (readable ? (uint32_t)EPOLLIN : 0) | (writable ? (uint32_t)EPOLLOUT : 0),
+				    .data.u32 = id};
+	return epoll_ctl(poll, EPOLL_CTL_MOD, fd, &event) < 0 ? -errno : 0;
+}
+
 void kernel_poll_remove(int poll, int fd)
 {
 	epoll_ctl(poll, EPOLL_CTL_DEL, fd, NULL);
@@ -144,6 +175,19 @@ unsigned kernel_poll_take(int poll, uint32_t *ids, unsigned capacity)
 	for (int i = 0; i < count; i++)
 		ids[i] = events[i].data.u32;
 	return count < 0 ? 0 : (unsigned)count;
+}
+
+int kernel_timer(void)
+{
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+void kernel_timer_start(int fd, unsigned milliseconds)
+{
+	const struct itimerspec when = {
+		.it_value = {.tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1000000L}};
+	timerfd_settime(fd, 0, &when, NULL);
 }
 
 int kernel_connect(const char *path, unsigned timeout_ms)

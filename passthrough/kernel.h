@@ -23,6 +23,12 @@ int kernel_map(void *address, size_t size, int protection, int fd, uint64_t offs
 /** Reserves address space without access, aligned to `alignment` (a power of two). */
 int kernel_reserve(size_t size, size_t alignment, void **out);
 void kernel_unmap(void *address, size_t size);
+/**
+ * Has a file in memory (memfd_create(), not of huge pages) never shrink any more, so that no access to a mapping of it can fail.
+ *
+ * @return 0, -EINVAL no such file, -EPERM it cannot be sealed
+ */
+int kernel_seal(int fd, uint64_t *size_bytes);
 /** Takes away what is mapped, but keeps the address space reserved without access for good. */
 void kernel_block(void *address, size_t size);
 
@@ -35,9 +41,16 @@ int kernel_eventfd_take(int fd);
 int kernel_poll_create(void);
 /** @param edge  reported once per signal, not for as long as the fd is readable; at once when it is readable already */
 int kernel_poll_add(int poll, int fd, uint32_t id, bool edge);
+/** What of an fd in the set is reported: its end always is. */
+int kernel_poll_change(int poll, int fd, uint32_t id, bool readable, bool writable);
 void kernel_poll_remove(int poll, int fd);
 /** Never waits. @param capacity  at most 32. @return how many ids of ready fds were stored; fewer than fit: that is all */
 unsigned kernel_poll_take(int poll, uint32_t *ids, unsigned capacity);
+
+/** A timer: polls readable once its time has come, until it is started again. Close-on-exec. */
+int kernel_timer(void);
+/** @param milliseconds  0: stops it */
+void kernel_timer_start(int fd, unsigned milliseconds);
 
 struct iovec;
 struct pollfd;

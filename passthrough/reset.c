@@ -36,12 +36,16 @@ static void lock_space(const struct tenon_space *space)
 {
 	for (struct space_member *member = space_members(space); member; member = member->next)
 		pthread_mutex_lock(&member->device->lock);
+	for (struct space_member *member = space_members(space); member; member = member->next)
+		remote_begin(member->device, REMOTE_RESET_MS);
 }
 
 static void unlock_space(const struct tenon_space *space)
 {
-	for (struct space_member *member = space_members(space); member; member = member->next)
+	for (struct space_member *member = space_members(space); member; member = member->next) {
+		remote_end(member->device);
 		pthread_mutex_unlock(&member->device->lock);
+	}
 }
 
 /* Failures after which the same reset may work later. */

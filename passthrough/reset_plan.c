@@ -119,6 +119,10 @@ static struct function_reset function_reset(struct tenon_device *device, char *w
 	const char *name = line;
 	struct function_reset reset = {.method = TENON_RESET_FUNCTION, .own = "it has no reset of its own"};
 	snprintf(path, sizeof(path), SYSFS_DEVICES "%s/reset_method", device->address.bdf);
+	if (device->transport->remote && device->transport->can_reset) {
+		append(why, capacity, "%s (its server's)", words[TENON_RESET_FUNCTION]);
+		return reset;
+	}
 	ssize_t length = device->address.bdf[0] ? kernel_read_line(path, line, sizeof(line)) : -ENOENT;
 	/* An empty file: what binding found was taken away since, and the kernel now refuses VFIO_DEVICE_RESET. */
 	bool taken = length == 0 && device->transport->can_reset;

@@ -19,7 +19,7 @@
 #define ALLOWED_MAX 64
 
 SIZED_WHOLE(struct tenon_space_options, reserved);
-SIZED_WHOLE(struct tenon_space_region, reserved);
+SIZED_WHOLE(struct tenon_space_region, fd_offset);
 
 /* What their first versions had: never changed, whatever is appended. */
 #define OPTIONS_FIRST_BYTES SIZED_THROUGH(struct tenon_space_options, reserved)
@@ -35,6 +35,7 @@ struct tenon_space {
 	unsigned region_count;
 	bool mapped; /* the regions are in the backend */
 	struct space_member *members;
+	struct space_users users;
 };
 
 int tenon_space_create(const struct tenon_space_options *options, struct tenon_space **out, struct tenon_error *err)
@@ -64,6 +65,7 @@ int tenon_space_create(const struct tenon_space_options *options, struct tenon_s
 	space->wanted = known.iommufd > 0     ? TENON_INTERFACE_IOMMUFD
 			: known.container > 0 ? TENON_INTERFACE_CONTAINER
 					      : known.interface;
+	space_users_init(&space->users);
 	*out = space;
 	return 0;
 }
@@ -90,6 +92,7 @@ void tenon_space_destroy(struct tenon_space *space)
 	if (!space)
 		return;
 	close_backend(space);
+	space_users_finish(&space->users);
 	free(space);
 }
 
@@ -103,7 +106,7 @@ static int check_region(const struct tenon_space *space, const struct tenon_spac
 			struct tenon_space_region *known, struct tenon_error *err)
 {
 	if (!region || !sized_copy(known, region, sizeof(*known), REGION_FIRST_BYTES) ||
-	    !sized_is_zero(known->reserved, sizeof(known->reserved)))
+	    !sized_is_zero(known->reserved, sizeof(known->reserved)) || known->reserved_2)
 		return tenon_fail(err, -EINVAL,
 				  "space: bad region; set .size = sizeof(struct tenon_space_region), and nothing that "
 				  "this library does not know");
@@ -114,6 +117,12 @@ static int check_region(const struct tenon_space *space, const struct tenon_spac
 		return tenon_fail(err, -EINVAL,
 				  "guest memory at 0x%llx: 0x%llx bytes is not a page-aligned range; align it to 4 KiB",
 				  (unsigned long long)region->gpa, (unsigned long long)region->size_bytes);
+	if (region->fd < 0 || region->fd_offset % PAGE_BYTES || (region->fd_offset && !region->fd))
+		return tenon_fail(
+			err, -EINVAL,
+			"guest memory at 0x%llx: file %d at offset 0x%llx is no place of it; pass an open file and "
+			"a page-aligned offset, or 0 and 0 for none",
+			(unsigned long long)region->gpa, region->fd, (unsigned long long)region->fd_offset);
 	for (unsigned i = 0; i < space->region_count; i++) {
 		if (overlaps(region, &space->regions[i]))
 			return tenon_fail(err, -EEXIST,
@@ -260,6 +269,12 @@ int tenon_space_add(struct tenon_space *space, const struct tenon_space_region *
 		if (code < 0)
 			return code;
 	}
+	code = space_users_add(&space->users, &known, NULL, err);
+	if (code < 0) {
+		if (space->mapped)
+			space->backend->ops->unmap(space->backend, known.gpa, known.size_bytes, NULL);
+		return code;
+	}
 	space->regions[space->region_count++] = known;
 	return 0;
 }
@@ -272,6 +287,7 @@ int tenon_space_remove(struct tenon_space *space, uint64_t gpa, uint64_t size_by
 		int code = space->mapped ? space->backend->ops->unmap(space->backend, gpa, size_bytes, err) : 0;
 		if (code < 0)
 			return code;
+		space_users_remove(&space->users, gpa, size_bytes, NULL, NULL);
 		space->regions[i] = space->regions[--space->region_count];
 		return 0;
 	}
@@ -428,8 +444,26 @@ int space_join_group(struct tenon_space *space, const char *name, struct space_m
 	return end_join(space, member, code);
 }
 
+struct vu_memory space_memory(struct tenon_space *space)
+{
+	return space_users_memory(&space->users);
+}
+
+int space_join_user(struct tenon_space *space, struct vu_socket *socket, const char *name, struct space_member *member,
+		    struct tenon_error *err)
+{
+	return space_users_join(&space->users, member, socket, name, err);
+}
+
+int space_rejoin_user(struct tenon_space *space, struct space_member *member, struct vu_socket *socket,
+		      struct tenon_error *err)
+{
+	return space_users_rejoin(&space->users, member, socket, err);
+}
+
 void space_leave(struct tenon_space *space, int fd, struct space_member *member)
 {
+	space_users_leave(&space->users, member);
 	if (member->joined) {
 		space->joined--;
 		if (space->interface == TENON_INTERFACE_IOMMUFD)
@@ -448,28 +482,33 @@ void space_leave(struct tenon_space *space, int fd, struct space_member *member)
 
 bool space_maps_bars(const struct tenon_space *space)
 {
-	return space->backend->ops->map_bar;
+	return space->backend && space->backend->ops->map_bar;
 }
 
-int space_map_bar(struct tenon_space *space, uint64_t gpa, uint64_t size_bytes, void *hva, struct tenon_error *err)
+int space_map_bar(struct tenon_space *space, const struct space_member *owner, const struct tenon_space_region *bar,
+		  struct tenon_error *err)
 {
+	if (bar->fd)
+		return space_users_add(&space->users, bar, owner, err);
 	/* Asked first: a guest may place BARs where no DMA reaches, and the kernel's refusal would not say that. */
-	const struct tenon_space_region place = {.gpa = gpa, .size_bytes = size_bytes};
 	struct tenon_iova_range ranges[ALLOWED_MAX];
 	int count = space->backend->ops->allowed(space->backend, ranges, ALLOWED_MAX, err);
 	if (count < 0)
 		return count;
-	if (!is_allowed(&place, ranges, count < ALLOWED_MAX ? (unsigned)count : ALLOWED_MAX))
+	if (!is_allowed(bar, ranges, count < ALLOWED_MAX ? (unsigned)count : ALLOWED_MAX))
 		return tenon_fail(
 			err, -ERANGE,
 			"DMA address 0x%llx: the host's IOMMU does not allow it; let the guest place its BARs "
 			"lower, or keep DMA between devices in memory",
-			(unsigned long long)gpa);
-	return space->backend->ops->map_bar(space->backend, gpa, size_bytes, hva, err);
+			(unsigned long long)bar->gpa);
+	return space->backend->ops->map_bar(space->backend, bar->gpa, bar->size_bytes, bar->hva, err);
 }
 
-int space_unmap_bar(struct tenon_space *space, uint64_t gpa, uint64_t size_bytes, struct tenon_error *err)
+int space_unmap_bar(struct tenon_space *space, const struct space_member *owner, uint64_t gpa, uint64_t size_bytes,
+		    struct tenon_error *err)
 {
+	if (owner->user.socket)
+		return space_users_remove(&space->users, gpa, size_bytes, owner, err);
 	return space->backend->ops->unmap(space->backend, gpa, size_bytes, err);
 }
 

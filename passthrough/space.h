@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The space as devices see it: one table of operations per kind of address space, so that iommufd and the container (and later
- * a vfio-user socket) stand beside each other. The first device decides which kind a space is; without devices it is none, and
- * holds nothing of the kernel's.
+ * The space as devices see it: one table of operations per kind of the kernel's address spaces, iommufd and the container. The
+ * first device of the kernel's decides which kind a space is; without one it is none, and holds nothing of the kernel's. Devices in
+ * other processes (space_users.h) stand beside it, and each is told of the same memory.
+ *
+ * Locks: those of space_users.h. The kernel's address space is changed by callers that do not overlap, but for BARs, which the kernel
+ * orders.
  */
 #ifndef SPACE_H
 #define SPACE_H
 
 #include <tenon/space.h>
+
+#include "space_users.h"
 
 struct space_backend;
 
@@ -43,6 +48,8 @@ struct space_member {
 	int group_fd;      /* borrowed from the container; -1: not by group */
 	bool passed;       /* the device's file came open, and may have been bound before */
 	bool joined;
+	struct space_user user;
+	struct space_member *next_user;
 };
 
 /** The first of the space's devices, in the order in which they joined; NULL: none. */
@@ -91,10 +98,27 @@ int space_join_group(struct tenon_space *space, const char *name, struct space_m
  */
 void space_leave(struct tenon_space *space, int fd, struct space_member *member);
 
-/** A BAR that the guest sees at gpa becomes reachable by the space's other devices there. Thread-safe, for a joined device. */
+/** What the servers of vfio-user devices reach by asking for it. */
+struct vu_memory space_memory(struct tenon_space *space);
+
+/**
+ * A vfio-user device joins on its connection, where its server is told of all memory; and again on another connection, in the event
+ * loop.
+ */
+int space_join_user(struct tenon_space *space, struct vu_socket *socket, const char *name, struct space_member *member,
+		    struct tenon_error *err);
+int space_rejoin_user(struct tenon_space *space, struct space_member *member, struct vu_socket *socket,
+		      struct tenon_error *err);
+
+/**
+ * A BAR that the guest sees at bar->gpa becomes reachable by the space's other devices there: one with a file by vfio-user devices,
+ * one without by the kernel's. Thread-safe, for a joined device.
+ */
 bool space_maps_bars(const struct tenon_space *space);
-int space_map_bar(struct tenon_space *space, uint64_t gpa, uint64_t size_bytes, void *hva, struct tenon_error *err);
-int space_unmap_bar(struct tenon_space *space, uint64_t gpa, uint64_t size_bytes, struct tenon_error *err);
+int space_map_bar(struct tenon_space *space, const struct space_member *owner, const struct tenon_space_region *bar,
+		  struct tenon_error *err);
+int space_unmap_bar(struct tenon_space *space, const struct space_member *owner, uint64_t gpa, uint64_t size_bytes,
+		    struct tenon_error *err);
 
 /** As space_backend_ops.coherent, for a space with devices. */
 int space_coherent(struct tenon_space *space);

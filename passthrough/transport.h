@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How the library talks to one device, whatever carries it: a VFIO file descriptor today. Regions and interrupt
- * indexes are VFIO's (VFIO_PCI_BAR0_REGION_INDEX ..., VFIO_PCI_INTX_IRQ_INDEX ...).
+ * How the library talks to one device, whatever carries it: a VFIO file descriptor, or a socket to another process. Regions and
+ * interrupt indexes are VFIO's (VFIO_PCI_BAR0_REGION_INDEX ..., VFIO_PCI_INTX_IRQ_INDEX ...).
  */
 #ifndef TRANSPORT_H
 #define TRANSPORT_H
@@ -23,6 +23,18 @@ struct transport_region {
 	/* What may be mapped; none where the region must be trapped. From the sparse-mmap capability, else all of it. */
 	struct transport_area areas[TRANSPORT_AREAS_MAX];
 	unsigned area_count;
+	/* A file that other processes may map the areas of, the region at `file_offset`; borrowed. 0: none. */
+	int file;
+	uint64_t file_offset;
+};
+
+/* A write to the region that can signal an eventfd instead. */
+struct transport_doorbell {
+	uint64_t offset;
+	unsigned width_bytes; /* 0: any */
+	bool match;           /* only this value: */
+	uint64_t value;
+	int eventfd; /* borrowed */
 };
 
 struct transport_irq {
@@ -48,6 +60,29 @@ struct transport_hot_reset {
 };
 
 struct transport;
+
+/* A device in another process, which can hang, die and come back. */
+struct transport_remote_ops {
+	/* Readable when there is something to serve. */
+	int (*poll_fd)(struct transport *transport);
+	void (*serve)(struct transport *transport);
+	/* Why it is gone. */
+	const char *(*reason)(struct transport *transport);
+	/* Which writes to a region can signal an eventfd. @return how many, at most `capacity`; or -errno */
+	int (*doorbells)(struct transport *transport, unsigned region, struct transport_doorbell *out,
+			 unsigned capacity, struct tenon_error *err);
+	/*
+	 * Of a device that is gone: connects again to one that is the same, which is reset and joins the space as before. Interrupts
+	 * are off, mapped regions are to be mapped again.
+	 */
+	int (*reconnect)(struct transport *transport, struct tenon_error *err);
+};
+
+enum transport_health {
+	TRANSPORT_WELL,
+	TRANSPORT_HUNG, /* an answer is overdue; until it comes everything fails at once */
+	TRANSPORT_GONE, /* for good, or until it is connected again */
+};
 
 struct transport_ops {
 	int (*region_info)(struct transport *transport, unsigned region, struct transport_region *out,
@@ -87,6 +122,10 @@ struct transport_ops {
 
 struct transport {
 	const struct transport_ops *ops;
+	const struct transport_remote_ops *remote; /* NULL: the kernel's device, which answers at once */
+	enum transport_health health;
+	uint64_t
+		budget_ns; /* how long its other end may keep the caller waiting, all calls together; of `remote` only */
 	bool can_reset;
 	unsigned region_count;
 	unsigned irq_count;

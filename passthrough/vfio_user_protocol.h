@@ -169,6 +169,8 @@ struct vu_region_io_fds {
 	uint32_t count; /* zero in the request */
 };
 
+#define VU_IOEVENTFD_MATCH (1u << 0) /* KVM_IOEVENTFD_FLAG_DATAMATCH */
+
 #define VU_IO_FD_IOEVENTFD        0u
 #define VU_IO_FD_IOREGIONFD       1u
 #define VU_IO_FD_IOEVENTFD_SHADOW 2u /* libvfio-user, experimental: the value is stored in shared memory */

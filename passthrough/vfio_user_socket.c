@@ -21,9 +21,14 @@
 #define NS_PER_MS  UINT64_C(1000000)
 #define TURNS_MAX  64 /* of work for the server at once, when nobody waits for it */
 
+/* What the poll set calls them. */
+enum { ID_MAIN, ID_TWIN };
+
 struct vu_socket {
 	pthread_mutex_t lock;
 	char name[128];
+	int poll_fd;
+	bool awaits_room; /* the poll set reports that, too */
 	struct vu_memory memory;
 	struct vu_channel main;
 	struct vu_channel twin; /* the server's commands; fd -1: they come on `main` */
@@ -270,9 +275,59 @@ static int send_command(struct vu_socket *socket, const struct vu_call *call, st
 	return 0;
 }
 
+/*
+ * What is kept goes out when the server takes it, whoever comes then. Commands of the server come on `twin`, if there is one; replies
+ * on `main` are for those who wait, and the event loop does not wake up for them.
+ */
+static void watch(struct vu_socket *socket)
+{
+	bool awaits = !vu_channel_flushed(&socket->main) || !vu_channel_flushed(&socket->twin);
+	if (awaits == socket->awaits_room || socket->over)
+		return;
+	bool twin = socket->twin.fd >= 0;
+	int code = kernel_poll_change(socket->poll_fd, socket->main.fd, ID_MAIN, !twin,
+				      !vu_channel_flushed(&socket->main));
+	if (code == 0 && twin)
+		code = kernel_poll_change(socket->poll_fd, socket->twin.fd, ID_TWIN, true,
+					  !vu_channel_flushed(&socket->twin));
+	if (code < 0)
+		end(socket, strerror(-code));
+	socket->awaits_room = awaits;
+}
+
+static int watch_first(struct vu_socket *socket, struct tenon_error *err)
+{
+	int code = kernel_poll_create();
+	socket->poll_fd = code;
+	if (code >= 0)
+		code = kernel_poll_add(socket->poll_fd, socket->main.fd, ID_MAIN, false);
+	if (code == 0 && socket->twin.fd >= 0)
+		code = kernel_poll_add(socket->poll_fd, socket->twin.fd, ID_TWIN, false);
+	if (code == 0 && socket->twin.fd >= 0)
+		code = kernel_poll_change(socket->poll_fd, socket->main.fd, ID_MAIN, false, false);
+	if (code < 0)
+		return tenon_fail(err, code,
+				  "%s: cannot watch its socket: %s; raise the limit of open files (ulimit -n)",
+				  socket->name, strerror(-code));
+	return 0;
+}
+
+static uint64_t limit_ns(const struct vu_call *call)
+{
+	if (call->budget_ns)
+		return *call->budget_ns;
+	return (call->timeout_ms ? call->timeout_ms : VU_TIMEOUT_MS) * NS_PER_MS;
+}
+
+static void spend(const struct vu_call *call, uint64_t since_ns)
+{
+	uint64_t spent = kernel_now_ns() - since_ns;
+	*call->budget_ns -= spent < *call->budget_ns ? spent : *call->budget_ns;
+}
+
 static int call_locked(struct vu_socket *socket, struct vu_call *call, struct tenon_error *err)
 {
-	uint64_t deadline_ns = kernel_now_ns() + (call->timeout_ms ? call->timeout_ms : VU_TIMEOUT_MS) * NS_PER_MS;
+	uint64_t deadline_ns = kernel_now_ns() + limit_ns(call);
 	int code = check_usable(socket, err);
 	if (code < 0)
 		return code;
@@ -305,14 +360,18 @@ static int call_locked(struct vu_socket *socket, struct vu_call *call, struct te
 int vu_socket_call(struct vu_socket *socket, struct vu_call *call, struct tenon_error *err)
 {
 	pthread_mutex_lock(&socket->lock);
+	uint64_t since_ns = call->budget_ns ? kernel_now_ns() : 0;
 	int code = call_locked(socket, call, err);
+	if (call->budget_ns)
+		spend(call, since_ns);
+	watch(socket);
 	pthread_mutex_unlock(&socket->lock);
 	return code;
 }
 
 static int post_locked(struct vu_socket *socket, const struct vu_call *call, struct tenon_error *err)
 {
-	uint64_t deadline_ns = kernel_now_ns() + (call->timeout_ms ? call->timeout_ms : VU_TIMEOUT_MS) * NS_PER_MS;
+	uint64_t deadline_ns = kernel_now_ns() + limit_ns(call);
 	int code = check_usable(socket, err);
 	if (code < 0)
 		return code;
@@ -330,7 +389,11 @@ static int post_locked(struct vu_socket *socket, const struct vu_call *call, str
 int vu_socket_post(struct vu_socket *socket, const struct vu_call *call, struct tenon_error *err)
 {
 	pthread_mutex_lock(&socket->lock);
+	uint64_t since_ns = call->budget_ns ? kernel_now_ns() : 0;
 	int code = post_locked(socket, call, err);
+	if (call->budget_ns)
+		spend(call, since_ns);
+	watch(socket);
 	pthread_mutex_unlock(&socket->lock);
 	return code;
 }
@@ -342,6 +405,7 @@ int vu_socket_serve(struct vu_socket *socket)
 		return 0;
 	for (unsigned i = 0; i < TURNS_MAX && turn(socket, 0, false) > 0; i++)
 		;
+	watch(socket);
 	int code = socket->over ? -ENOTCONN : 0;
 	pthread_mutex_unlock(&socket->lock);
 	return code;
@@ -406,7 +470,7 @@ static int check_version(struct vu_socket *socket, struct vu_call *call, struct 
 	return take_twin(socket, call, err);
 }
 
-static int agree(struct vu_socket *socket, struct tenon_error *err)
+static int agree(struct vu_socket *socket, unsigned timeout_ms, struct tenon_error *err)
 {
 	const struct vu_version version = {.major = VU_MAJOR, .minor = VU_MINOR};
 	const struct vu_capabilities ours = {.msg_fds = VU_FDS_ANNOUNCED,
@@ -418,6 +482,7 @@ static int agree(struct vu_socket *socket, struct tenon_error *err)
 	char text[VU_CAPABILITIES_TEXT_MAX];
 	uint8_t reply[4096];
 	struct vu_call call = {.command = VU_VERSION,
+			       .timeout_ms = timeout_ms,
 			       .request = {.head = &version, .head_bytes = sizeof(version), .data = text},
 			       .reply = reply,
 			       .reply_room = sizeof(reply),
@@ -434,8 +499,8 @@ static int agree(struct vu_socket *socket, struct tenon_error *err)
 	return code;
 }
 
-int vu_socket_adopt(int fd, const char *name, const struct vu_memory *memory, struct vu_socket **out,
-		    struct tenon_error *err)
+int vu_socket_adopt(int fd, const char *name, unsigned timeout_ms, const struct vu_memory *memory,
+		    struct vu_socket **out, struct tenon_error *err)
 {
 	struct vu_socket *socket = calloc(1, sizeof(*socket));
 	if (!socket) {
@@ -445,13 +510,15 @@ int vu_socket_adopt(int fd, const char *name, const struct vu_memory *memory, st
 	pthread_mutex_init(&socket->lock, NULL);
 	snprintf(socket->name, sizeof(socket->name), "%s", name);
 	socket->memory = *memory;
-	socket->twin.fd = -1;
+	socket->twin.fd = socket->poll_fd = -1;
 	socket->server = (struct vu_capabilities){.data_bytes = DATA_BYTES, .msg_fds = VU_DEFAULT_MSG_FDS};
 	int code = vu_channel_init(&socket->main, fd, DATA_BYTES + SLACK);
 	if (code < 0)
 		tenon_fail(err, code, "%s: out of memory; free some memory", name);
 	else
-		code = agree(socket, err);
+		code = agree(socket, timeout_ms, err);
+	if (code == 0)
+		code = watch_first(socket, err);
 	if (code < 0)
 		vu_socket_destroy(socket);
 	else
@@ -459,9 +526,10 @@ int vu_socket_adopt(int fd, const char *name, const struct vu_memory *memory, st
 	return code;
 }
 
-int vu_socket_connect(const char *path, const struct vu_memory *memory, struct vu_socket **out, struct tenon_error *err)
+int vu_socket_connect(const char *path, unsigned timeout_ms, const struct vu_memory *memory, struct vu_socket **out,
+		      struct tenon_error *err)
 {
-	int fd = kernel_connect(path, VU_TIMEOUT_MS);
+	int fd = kernel_connect(path, timeout_ms ? timeout_ms : VU_TIMEOUT_MS);
 	if (fd == -ENOENT || fd == -ECONNREFUSED)
 		return tenon_fail(err, fd, "%s: no server listens there: %s; start the device's server first", path,
 				  strerror(-fd));
@@ -469,13 +537,15 @@ int vu_socket_connect(const char *path, const struct vu_memory *memory, struct v
 		return tenon_fail(err, fd, "%s: cannot connect: %s; %s", path, strerror(-fd),
 				  fd == -EAGAIN ? "its server accepts nobody; it may serve another program"
 						: "give this user write access to the socket");
-	return vu_socket_adopt(fd, path, memory, out, err);
+	return vu_socket_adopt(fd, path, timeout_ms, memory, out, err);
 }
 
 void vu_socket_destroy(struct vu_socket *socket)
 {
 	if (!socket)
 		return;
+	if (socket->poll_fd >= 0)
+		kernel_close(socket->poll_fd);
 	vu_channel_finish(&socket->main);
 	vu_channel_finish(&socket->twin);
 	pthread_mutex_destroy(&socket->lock);
@@ -497,7 +567,18 @@ bool vu_socket_takes_multi(const struct vu_socket *socket)
 	return socket->server.write_multiple;
 }
 
+uint64_t vu_socket_dma_maps(const struct vu_socket *socket)
+{
+	return socket->server.dma_maps;
+}
+
+uint64_t vu_socket_page_bytes(const struct vu_socket *socket)
+{
+	uint64_t sizes = socket->server.page_sizes;
+	return sizes & -sizes;
+}
+
 int vu_socket_poll_fd(const struct vu_socket *socket)
 {
-	return socket->twin.fd >= 0 ? socket->twin.fd : socket->main.fd;
+	return socket->poll_fd;
 }

@@ -37,6 +37,11 @@ struct vu_memory {
 struct vu_call {
 	uint16_t command;    /* enum vu_command */
 	unsigned timeout_ms; /* 0: VU_TIMEOUT_MS */
+	/*
+	 * What is left for several calls together, in the place of timeout_ms; each takes off what it waited for the server, other
+	 * callers' turns not counted. NULL: none.
+	 */
+	uint64_t *budget_ns;
 	struct vu_parts request;
 	/* The reply's payload: from `reply_least` to `reply_room` bytes; any other size is a lie. */
 	void *reply;
@@ -53,22 +58,28 @@ struct vu_call {
 /**
  * Connects and agrees on a version.
  *
- * @param path    of the server's socket
- * @param memory  copied
+ * @param path        of the server's socket
+ * @param timeout_ms  for either step; 0: VU_TIMEOUT_MS
+ * @param memory      copied
  * @return 0 or -errno, with a message that names the path
  */
-int vu_socket_connect(const char *path, const struct vu_memory *memory, struct vu_socket **out,
+int vu_socket_connect(const char *path, unsigned timeout_ms, const struct vu_memory *memory, struct vu_socket **out,
 		      struct tenon_error *err);
 /** The same on a connected socket. @param fd  consumed, in any case. @param name  for messages */
-int vu_socket_adopt(int fd, const char *name, const struct vu_memory *memory, struct vu_socket **out,
-		    struct tenon_error *err);
+int vu_socket_adopt(int fd, const char *name, unsigned timeout_ms, const struct vu_memory *memory,
+		    struct vu_socket **out, struct tenon_error *err);
 /** NULL is accepted. No call may be under way. */
 void vu_socket_destroy(struct vu_socket *socket);
 
-/** What the server agreed to: most data in one read or write, most fds in a message to it, whether it takes several writes in one. */
+/**
+ * What the server agreed to: most data in one read or write, most fds in a message to it, whether it takes several writes in one;
+ * how many windows into memory it takes, and the unit of their addresses and sizes.
+ */
 uint64_t vu_socket_data_bytes(const struct vu_socket *socket);
 unsigned vu_socket_fds(const struct vu_socket *socket);
 bool vu_socket_takes_multi(const struct vu_socket *socket);
+uint64_t vu_socket_dma_maps(const struct vu_socket *socket);
+uint64_t vu_socket_page_bytes(const struct vu_socket *socket);
 
 /**
  * Sends a command and waits for its reply.
@@ -80,7 +91,10 @@ int vu_socket_call(struct vu_socket *socket, struct vu_call *call, struct tenon_
 /** Sends a command without reply. It is executed before what is called after it. The reply's part of `call` is not used. */
 int vu_socket_post(struct vu_socket *socket, const struct vu_call *call, struct tenon_error *err);
 
-/** Becomes readable when the server asks for memory or is gone: call vu_socket_serve then. Borrowed. */
+/**
+ * Becomes readable when the server asks for memory, takes more of an answer that is kept for it, or is gone: call vu_socket_serve
+ * then. Borrowed.
+ */
 int vu_socket_poll_fd(const struct vu_socket *socket);
 /** Answers what the server asks for now, without waiting. @return 0; -ENOTCONN the connection is over */
 int vu_socket_serve(struct vu_socket *socket);

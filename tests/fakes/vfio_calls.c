@@ -53,6 +53,13 @@ static const char *const names[FAKE_CALLS] = {
 	[FAKE_SET_CONTAINER] = "GROUP_SET_CONTAINER",
 	[FAKE_GET_DEVICE_FD] = "GROUP_GET_DEVICE_FD",
 	[FAKE_OTHER_IOCTL] = "another ioctl",
+	[FAKE_CONNECT] = "connect",
+	[FAKE_SEND] = "send",
+	[FAKE_RECEIVE] = "receive",
+	[FAKE_WAIT] = "wait",
+	[FAKE_POLL_CHANGE] = "poll change",
+	[FAKE_SEAL] = "seal",
+	[FAKE_TIMER] = "timer",
 };
 
 static struct {

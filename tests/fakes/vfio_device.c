@@ -364,9 +364,9 @@ unsigned fake_open_files(void)
 
 static void describe_file(const struct fake_file *file, char *text, size_t capacity)
 {
-	static const char *const kinds[] = {"nothing",    "a device",    "an iommufd", "an eventfd",
-					    "a poll set", "a container", "a group",    "a device of a group",
-					    "a file"};
+	static const char *const kinds[] = {"nothing",    "a device",    "an iommufd",    "an eventfd",
+					    "a poll set", "a container", "a group",       "a device of a group",
+					    "a file",     "a socket",    "a passed file", "a timer"};
 	snprintf(text, capacity, "%s (fd %d) is still open: %u descriptors, %u holds", kinds[file->kind], file->real,
 		 file->fds, file->holds);
 }

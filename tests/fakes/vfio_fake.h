@@ -83,6 +83,13 @@ enum fake_call {
 	FAKE_SET_CONTAINER,
 	FAKE_GET_DEVICE_FD,
 	FAKE_OTHER_IOCTL,
+	FAKE_CONNECT,
+	FAKE_SEND,
+	FAKE_RECEIVE,
+	FAKE_WAIT,
+	FAKE_POLL_CHANGE,
+	FAKE_SEAL,
+	FAKE_TIMER,
 	FAKE_CALLS, /* how many kinds there are */
 };
 
@@ -98,6 +105,13 @@ unsigned fake_calls_total(void);
 void fake_calls_forget(void);
 /** Name of the call that a fake_fail_* made fail last; "" when none did. */
 const char *fake_failed_call(void);
+
+/* ---- Sockets ---- */
+
+/** Who answers when the library connects: gives out a connected socket, or -errno. NULL: nobody listens anywhere. */
+void fake_on_connect(int (*connect)(const char *path));
+/** How long a wait for a server really takes at most; the rest passes at once. For tests of servers that are silent. */
+void fake_set_patience(unsigned milliseconds);
 
 /* ---- Journal: what happened, in order, to kernel and host alike ---- */
 

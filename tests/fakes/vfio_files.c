@@ -230,7 +230,7 @@ int kernel_eventfd(void)
 static struct fake_file *eventfd_of(int fd)
 {
 	struct fake_file *file = model_files_of(fd);
-	if (file && file->kind == FILE_EVENTFD)
+	if (file && (file->kind == FILE_EVENTFD || file->kind == FILE_TIMER))
 		return file;
 	fake_report_misuse("fd %d used as an eventfd, which it is not", fd);
 	return NULL;

@@ -71,22 +71,27 @@ int kernel_map(void *address, size_t size, int protection, int fd, uint64_t offs
 	if (code < 0)
 		return code;
 	struct fake_file *file = model_files_of(fd);
-	if (!file || (file->kind != FILE_CDEV && file->kind != FILE_DEVICE))
+	if (!file || (file->kind != FILE_CDEV && file->kind != FILE_DEVICE && file->kind != FILE_PASSED))
 		return -EBADF;
-	struct fake_bar *bar;
-	code = model_cdev_bar_of_map(file, offset, size, &bar);
-	if (code < 0)
-		return code;
+	struct fake_bar *bar = NULL;
+	int memory_fd = file->real;
+	if (file->kind != FILE_PASSED) {
+		code = model_cdev_bar_of_map(file, offset, size, &bar);
+		if (code < 0)
+			return code;
+		memory_fd = bar->memory_fd;
+		offset &= 0xffffffffff; /* in the BAR */
+	}
 
 	uintptr_t start = (uintptr_t)address, end = start + size;
 	if (address && cut(start, end) != size)
 		fake_report_misuse("a BAR is mapped over %zu bytes at %p that were not all reserved", size, address);
-	off_t in_bar = (off_t)(offset & 0xffffffffff);
-	void *mapped = mmap(address, size, protection, MAP_SHARED | (address ? MAP_FIXED : 0), bar->memory_fd, in_bar);
+	void *mapped =
+		mmap(address, size, protection, MAP_SHARED | (address ? MAP_FIXED : 0), memory_fd, (off_t)offset);
 	if (mapped == MAP_FAILED)
 		abort();
 	add_range((uintptr_t)mapped, (uintptr_t)mapped + size, bar, file);
-	fake_journal("map BAR bytes at 0x%llx", (unsigned long long)in_bar);
+	fake_journal("map BAR bytes at 0x%llx", (unsigned long long)offset);
 	*out = mapped;
 	return 0;
 }
@@ -133,7 +138,7 @@ bool fake_host_memory_mapped(const void *address, size_t size_bytes)
 		const struct memory_range *range = &world.memory[i];
 		uintptr_t first = range->start > start ? range->start : start;
 		uintptr_t last = range->end < end ? range->end : end;
-		if (range->bar && last > first)
+		if ((range->bar || range->file) && last > first)
 			mapped += last - first;
 	}
 	return mapped == size_bytes;

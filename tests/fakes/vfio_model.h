@@ -27,6 +27,9 @@ enum file_kind {
 	FILE_GROUP,
 	FILE_DEVICE, /* of a group */
 	FILE_REGULAR,
+	FILE_SOCKET,
+	FILE_PASSED, /* came by a socket: memory, an eventfd, or another socket */
+	FILE_TIMER,
 };
 
 /* An open file description. A real fd backs it, so that polling works and numbers do not clash with the process's own. */

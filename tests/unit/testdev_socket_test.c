@@ -162,7 +162,7 @@ static int start(const struct testdev_options *options)
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	server.fd = pair[1];
 	cr_assert_eq(pthread_create(&server.thread, NULL, serve, NULL), 0);
-	return vu_socket_adopt(pair[0], "dev.sock", &memory, &server.socket, &error);
+	return vu_socket_adopt(pair[0], "dev.sock", 0, &memory, &server.socket, &error);
 }
 
 static void finish(void)
@@ -260,7 +260,7 @@ Test(testdev_socket, connects_by_path)
 	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	cr_assert_eq(bind(listener, (const struct sockaddr *)&address, sizeof(address)), 0);
 	struct vu_socket *socket = NULL;
-	int code = vu_socket_connect(path, &memory, &socket, &error);
+	int code = vu_socket_connect(path, 0, &memory, &socket, &error);
 	cr_expect_eq(code, -ECONNREFUSED, "nobody listens");
 	expect_message(code);
 	cr_assert_eq(listen(listener, 1), 0);
@@ -269,14 +269,14 @@ Test(testdev_socket, connects_by_path)
 	int client = __real_kernel_connect(path, 1000);
 	server.fd = accept(listener, NULL, NULL);
 	cr_assert_eq(pthread_create(&server.thread, NULL, serve, NULL), 0);
-	cr_assert_eq(vu_socket_adopt(client, path, &memory, &socket, &error), 0, "%s", error.message);
+	cr_assert_eq(vu_socket_adopt(client, path, 0, &memory, &socket, &error), 0, "%s", error.message);
 	vu_socket_destroy(socket);
 	pthread_join(server.thread, NULL);
 	testdev_destroy(server.device);
 	close(listener);
 	unlink(path);
 	rmdir(folder);
-	code = vu_socket_connect(path, &memory, &socket, &error);
+	code = vu_socket_connect(path, 0, &memory, &socket, &error);
 	cr_expect_eq(code, -ENOENT);
 	expect_message(code);
 }
@@ -287,7 +287,7 @@ Test(testdev_socket, path_that_is_too_long_is_refused)
 	struct vu_socket *socket;
 	memset(path, 'x', sizeof(path) - 1);
 	path[sizeof(path) - 1] = '\0';
-	int code = vu_socket_connect(path, &memory, &socket, &error);
+	int code = vu_socket_connect(path, 0, &memory, &socket, &error);
 	cr_expect_eq(code, -ENAMETOOLONG);
 	expect_message(code);
 }
@@ -551,7 +551,7 @@ static int peer_open(uint16_t major, uint16_t minor, const char *text, size_t by
 	memcpy(payload + sizeof(version), text, bytes);
 	peer_send(peer.fd, 0, VU_VERSION, VU_TYPE_REPLY, payload, sizeof(version) + bytes, fds, fd_count);
 	error = (struct tenon_error){0};
-	int code = vu_socket_adopt(pair[0], "peer", &memory, &peer.socket, &error);
+	int code = vu_socket_adopt(pair[0], "peer", 0, &memory, &peer.socket, &error);
 	peer_drain();
 	return code;
 }
@@ -1053,7 +1053,7 @@ Test(testdev_socket, connect_that_fails_says_what_to_do)
 		failure.call = CONNECT;
 		failure.nth = 1;
 		failure.error = errors[i];
-		int code = vu_socket_connect("/nowhere", &memory, &socket, &error);
+		int code = vu_socket_connect("/nowhere", 0, &memory, &socket, &error);
 		cr_expect_eq(code, -errors[i]);
 		expect_message(code);
 		cr_expect_null(socket);

@@ -67,7 +67,10 @@ enum tenon_intx_policy {
 struct tenon_device_options {
 	size_t size; /* sizeof(struct tenon_device_options) */
 
-	/* "0000:3b:00.0", "3b:00.0", "/dev/vfio/devices/vfio3" or an mdev's UUID. NULL with `cdev` set. */
+	/*
+	 * "0000:3b:00.0", "3b:00.0", "/dev/vfio/devices/vfio3", an mdev's UUID, or "vfio-user:/run/dev.sock": a device in another
+	 * process, by the socket of its server. NULL with `cdev` set.
+	 */
 	const char *address;
 	/*
 	 * An open VFIO character device, borrowed: the library works on a duplicate. The kernel binds it for good, so it stays
@@ -90,8 +93,10 @@ struct tenon_device_options {
 	 * VFs, and the token says that they trust each other. On a PF it is set, on a VF it is presented. NULL: none.
 	 */
 	const char *vf_token;
-	bool multifunction;  /* the guest's slot holds more than this function */
-	uint8_t reserved[7]; /* zero */
+	bool multifunction; /* the guest's slot holds more than this function */
+	/* A vfio-user device whose server is gone is picked up again when the server is back: TENON_DEVICE_EVENT_BACK. */
+	bool reconnect;
+	uint8_t reserved[6]; /* zero */
 };
 
 struct tenon_bar_info {
@@ -129,7 +134,7 @@ struct tenon_device_info {
 	 * WBINVD and memory types for the whole VM as long as the device is assigned, which costs speed.
 	 */
 	bool coherent;
-	bool peer_to_peer;  /* other devices of the space reach its BARs by DMA */
+	bool peer_to_peer; /* other devices of the space reach its BARs by DMA; of a vfio-user device, other such ones */
 	uint64_t rom_bytes; /* size of the expansion ROM BAR that the guest sees; 0: none */
 };
 
@@ -137,6 +142,13 @@ enum tenon_device_event {
 	TENON_DEVICE_EVENT_NONE,
 	TENON_DEVICE_EVENT_ERROR,   /* the host saw an uncorrectable error of the device (AER) */
 	TENON_DEVICE_EVENT_REQUEST, /* the host wants the device back: close it soon */
+	/*
+	 * The server of a vfio-user device died, or broke the protocol. The guest reads ones everywhere, as of a device that was
+	 * pulled out; its BARs are still placed. Close it, or leave it: nothing else is affected.
+	 */
+	TENON_DEVICE_EVENT_GONE,
+	/* It is back, and as after open: BARs unplaced, decoding and interrupts off. Bring the guest to see it anew. */
+	TENON_DEVICE_EVENT_BACK,
 };
 
 /* Who has a device that a reset would hit too. */

@@ -28,6 +28,7 @@ enum tenon_interface {
 	TENON_INTERFACE_AUTO, /* iommufd where kernel and device offer it, else the container: the first device decides */
 	TENON_INTERFACE_IOMMUFD,   /* /dev/iommu and /dev/vfio/devices/vfioN (Linux 6.6) */
 	TENON_INTERFACE_CONTAINER, /* /dev/vfio/vfio and /dev/vfio/GROUP, VFIO_TYPE1v2_IOMMU */
+	TENON_INTERFACE_VFIO_USER, /* of a device: another process's, over its socket; no choice for a space, which may hold both */
 };
 
 struct tenon_space_options {
@@ -46,6 +47,14 @@ struct tenon_space_region {
 	void *hva;           /* page aligned, borrowed until the region is removed */
 	bool read_only;      /* devices may only read */
 	uint8_t reserved[7]; /* zero */
+	/*
+	 * The file that `hva` is a shared mapping of, at fd_offset; borrowed until the region is removed. vfio-user servers map it too, so
+	 * it must be sealed against shrinking (F_SEAL_SHRINK), or a server can end this process. 0: none; servers then send a message
+	 * for each access. Also for a region that devices may only read, whose file they do not get.
+	 */
+	int fd;
+	int reserved_2;     /* zero */
+	uint64_t fd_offset; /* page aligned */
 };
 
 /* Inclusive, so that a range can end at the last address there is. */
@@ -83,7 +92,7 @@ int tenon_space_add(struct tenon_space *space, const struct tenon_space_region *
 int tenon_space_check(struct tenon_space *space, const struct tenon_space_region *regions, size_t count,
 		      struct tenon_error *err);
 
-/** The interface in use: TENON_INTERFACE_AUTO as long as no device decided it. */
+/** The kernel's interface in use: TENON_INTERFACE_AUTO as long as no device of the kernel's decided it. */
 enum tenon_interface tenon_space_interface(const struct tenon_space *space);
 
 /** Removes a region that was added with exactly this range. @return 0, or -ENOENT */

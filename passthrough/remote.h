@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A device in another process that can hang, die and come back. For as long as a guest's access waits, the device's lock is held, so
+ * the wait is short: all that one access asks of the server has REMOTE_ACCESS_MS. What is not answered by then reads as ones, and so
+ * does everything after it, at once, until the server answers.
+ *
+ * A device that is gone reads as ones everywhere, as one that was pulled out: its BARs are not mapped into the guest any more, its
+ * interrupts are off. Where it is to be reconnected, the event loop tries, first soon and then less and less often; the guest then
+ * finds it as after power-on.
+ *
+ * All of this does nothing for a device of the kernel's.
+ */
+#ifndef REMOTE_H
+#define REMOTE_H
+
+#include <stdbool.h>
+
+#include <tenon/device.h>
+
+#define REMOTE_ACCESS_MS 80u
+#define REMOTE_RESET_MS  500u
+
+struct tenon_device;
+
+struct remote {
+	bool reconnect;
+	bool lost;     /* it is gone, and the guest was told by ones */
+	bool hung;     /* the user was told that it does not answer */
+	int timer;     /* wakes the event loop for news and attempts; -1 */
+	unsigned wait_ms; /* before the next attempt */
+	bool gone_news, back_news; /* events that the VMM has not taken */
+};
+
+/** Watches the other end. After events_init. */
+int remote_init(struct tenon_device *device, struct tenon_error *err);
+void remote_finish(struct tenon_device *device);
+
+/** Before anything is asked of the device, and after: what has become of the other end. With the device's lock held. */
+void remote_begin(struct tenon_device *device, unsigned milliseconds);
+void remote_end(struct tenon_device *device);
+
+/** The event loop's share. @return an event for the VMM, or TENON_DEVICE_EVENT_NONE */
+enum tenon_device_event remote_run(struct tenon_device *device);
+
+#endif

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT
+/* See space_users.h. Owns the list of windows and of those who are told of them. */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "space.h"
+#include "space_users.h"
+#include "vfio_user_dma.h"
+
+#define RAM_TIMEOUT_MS    10000u /* a server may pin it */
+#define BAR_TIMEOUT_MS    250u   /* a vCPU waits */
+#define REJOIN_TIMEOUT_MS 1000u  /* the event loop waits */
+
+void space_users_init(struct space_users *users)
+{
+	pthread_mutex_init(&users->lock, NULL);
+	pthread_rwlock_init(&users->windows_lock, NULL);
+}
+
+void space_users_finish(struct space_users *users)
+{
+	pthread_mutex_destroy(&users->lock);
+	pthread_rwlock_destroy(&users->windows_lock);
+}
+
+/* ---- Windows ---- */
+
+static int record(struct space_users *users, const struct tenon_space_region *region, const struct space_member *owner,
+		  struct tenon_error *err)
+{
+	pthread_rwlock_wrlock(&users->windows_lock);
+	bool room = users->window_count < SPACE_WINDOWS_MAX;
+	if (room)
+		users->windows[users->window_count++] = (struct space_window){.region = *region, .owner = owner};
+	pthread_rwlock_unlock(&users->windows_lock);
+	return room ? 0
+		    : tenon_fail(err, -ENOSPC, "memory at 0x%llx: more than %d windows of devices into it; assign fewer",
+				 (unsigned long long)region->gpa, SPACE_WINDOWS_MAX);
+}
+
+static void forget(struct space_users *users, uint64_t gpa, uint64_t size_bytes)
+{
+	pthread_rwlock_wrlock(&users->windows_lock);
+	for (unsigned i = 0; i < users->window_count; i++) {
+		const struct tenon_space_region *region = &users->windows[i].region;
+		if (region->gpa != gpa || region->size_bytes != size_bytes)
+			continue;
+		users->windows[i] = users->windows[--users->window_count];
+		break;
+	}
+	pthread_rwlock_unlock(&users->windows_lock);
+}
+
+static const struct tenon_space_region *window_at(const struct space_users *users, uint64_t gpa)
+{
+	for (unsigned i = 0; i < users->window_count; i++) {
+		const struct tenon_space_region *region = &users->windows[i].region;
+		if (gpa >= region->gpa && gpa - region->gpa < region->size_bytes)
+			return region;
+	}
+	return NULL;
+}
+
+/* One access may go over neighbouring windows. Copies when `out` or `in` is given, else only checks. */
+static int walk(const struct space_users *users, uint64_t gpa, uint8_t *out, const uint8_t *in, size_t bytes, bool write)
+{
+	while (bytes) {
+		const struct tenon_space_region *region = window_at(users, gpa);
+		if (!region)
+			return -EFAULT;
+		if (write && region->read_only)
+			return -EACCES;
+		uint64_t offset = gpa - region->gpa, left = region->size_bytes - offset;
+		size_t part = bytes < left ? bytes : (size_t)left;
+		uint8_t *at = (uint8_t *)region->hva + offset;
+		if (out) {
+			memcpy(out, at, part);
+			out += part;
+		} else if (in) {
+			memcpy(at, in, part);
+			in += part;
+		}
+		gpa += part;
+		bytes -= part;
+	}
+	return 0;
+}
+
+static int read_memory(void *context, uint64_t address, void *data, size_t bytes)
+{
+	struct space_users *users = context;
+	pthread_rwlock_rdlock(&users->windows_lock);
+	int code = walk(users, address, data, NULL, bytes, false);
+	pthread_rwlock_unlock(&users->windows_lock);
+	return code;
+}
+
+static int write_memory(void *context, uint64_t address, const void *data, size_t bytes)
+{
+	struct space_users *users = context;
+	pthread_rwlock_rdlock(&users->windows_lock);
+	int code = walk(users, address, NULL, NULL, bytes, true); /* all of it or nothing */
+	if (code == 0)
+		code = walk(users, address, NULL, data, bytes, true);
+	pthread_rwlock_unlock(&users->windows_lock);
+	return code;
+}
+
+struct vu_memory space_users_memory(struct space_users *users)
+{
+	return (struct vu_memory){.read = read_memory, .write = write_memory, .context = users};
+}
+
+/* ---- Servers ---- */
+
+static void untell(struct space_users *users, const struct space_member *end, uint64_t gpa, uint64_t size_bytes,
+		   const struct space_member *owner, unsigned timeout_ms)
+{
+	for (struct space_member *member = users->first; member != end; member = member->next_user) {
+		if (member != owner)
+			vu_dma_unmap(member->user.socket, gpa, size_bytes, timeout_ms);
+	}
+}
+
+/* One that is gone is told when it is back. */
+static int tell(struct space_users *users, const struct tenon_space_region *region, const struct space_member *owner,
+		unsigned timeout_ms, struct tenon_error *err)
+{
+	for (struct space_member *member = users->first; member; member = member->next_user) {
+		if (member == owner)
+			continue;
+		struct tenon_error error;
+		int code = vu_dma_map(member->user.socket, member->user.name, region, timeout_ms, &error);
+		if (code == 0 || code == -ENOTCONN)
+			continue;
+		untell(users, member, region->gpa, region->size_bytes, owner, timeout_ms);
+		return tenon_fail(err, code, "%s", error.message);
+	}
+	return 0;
+}
+
+static int lock_for(struct space_users *users, bool bar, struct tenon_error *err)
+{
+	struct timespec until;
+	if (!bar) {
+		pthread_mutex_lock(&users->lock);
+		return 0;
+	}
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += BAR_TIMEOUT_MS * 1000000L;
+	until.tv_sec += until.tv_nsec / 1000000000L;
+	until.tv_nsec %= 1000000000L;
+	if (pthread_mutex_timedlock(&users->lock, &until) == 0)
+		return 0;
+	return tenon_fail(err, -EBUSY, "another device's server is slow to map memory; wait until it is done");
+}
+
+int space_users_add(struct space_users *users, const struct tenon_space_region *region,
+		    const struct space_member *owner, struct tenon_error *err)
+{
+	int code = lock_for(users, owner != NULL, err);
+	if (code < 0)
+		return code;
+	/* Before a server hears of it, because it may ask at once. */
+	code = record(users, region, owner, err);
+	if (code == 0) {
+		code = tell(users, region, owner, owner ? BAR_TIMEOUT_MS : RAM_TIMEOUT_MS, err);
+		if (code < 0)
+			forget(users, region->gpa, region->size_bytes);
+	}
+	pthread_mutex_unlock(&users->lock);
+	return code;
+}
+
+int space_users_remove(struct space_users *users, uint64_t gpa, uint64_t size_bytes,
+		       const struct space_member *owner, struct tenon_error *err)
+{
+	forget(users, gpa, size_bytes);
+	int code = lock_for(users, owner != NULL, err);
+	if (code < 0)
+		return code;
+	untell(users, NULL, gpa, size_bytes, owner, owner ? BAR_TIMEOUT_MS : RAM_TIMEOUT_MS);
+	pthread_mutex_unlock(&users->lock);
+	return 0;
+}
+
+static int tell_all(struct space_users *users, const struct space_member *member, struct vu_socket *socket,
+		    const char *name, unsigned timeout_ms, struct tenon_error *err)
+{
+	struct space_window windows[SPACE_WINDOWS_MAX];
+	pthread_rwlock_rdlock(&users->windows_lock);
+	unsigned count = users->window_count;
+	memcpy(windows, users->windows, count * sizeof(windows[0]));
+	pthread_rwlock_unlock(&users->windows_lock);
+	int code = 0;
+	for (unsigned i = 0; code == 0 && i < count; i++) {
+		if (windows[i].owner != member)
+			code = vu_dma_map(socket, name, &windows[i].region, timeout_ms, err);
+	}
+	return code;
+}
+
+int space_users_join(struct space_users *users, struct space_member *member, struct vu_socket *socket, const char *name,
+		     struct tenon_error *err)
+{
+	pthread_mutex_lock(&users->lock);
+	int code = tell_all(users, member, socket, name, RAM_TIMEOUT_MS, err);
+	if (code == 0) {
+		member->user = (struct space_user){.socket = socket, .name = name};
+		member->next_user = users->first;
+		users->first = member;
+	}
+	pthread_mutex_unlock(&users->lock);
+	return code;
+}
+
+int space_users_rejoin(struct space_users *users, struct space_member *member, struct vu_socket *socket,
+		       struct tenon_error *err)
+{
+	int code = lock_for(users, true, err);
+	if (code < 0)
+		return code;
+	code = tell_all(users, member, socket, member->user.name, REJOIN_TIMEOUT_MS, err);
+	if (code == 0)
+		member->user.socket = socket;
+	pthread_mutex_unlock(&users->lock);
+	return code;
+}
+
+void space_users_leave(struct space_users *users, struct space_member *member)
+{
+	pthread_mutex_lock(&users->lock);
+	for (struct space_member **at = &users->first; *at; at = &(*at)->next_user) {
+		if (*at != member)
+			continue;
+		*at = member->next_user;
+		break;
+	}
+	member->user = (struct space_user){0};
+	pthread_mutex_unlock(&users->lock);
+}
