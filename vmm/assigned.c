@@ -128,6 +128,7 @@ int assigned_open(struct assigned *assigned, const struct assigned_machine *mach
 		.intx = assigned->options->intx,
 		.rom_file = assigned->options->rom_file,
 		.vf_token = assigned->options->vf_token,
+		.reconnect = assigned->options->reconnect,
 	};
 	return tenon_device_open(&options, &assigned->device, err);
 }

@@ -7,13 +7,16 @@
 #include "log.h"
 #include "thread.h"
 
-static struct tenon_space_region region_of(const struct memory_part *part)
+static struct tenon_space_region region_of(const struct memory *memory, const struct memory_part *part)
 {
+	bool shared = memory->fd >= 0;
 	return (struct tenon_space_region){
 		.size = sizeof(struct tenon_space_region),
 		.gpa = part->gpa,
 		.size_bytes = part->size_bytes,
 		.hva = part->hva,
+		.fd = shared ? memory->fd : 0,
+		.fd_offset = shared ? (uint64_t)(part->hva - memory->hva) : 0,
 	};
 }
 
@@ -30,7 +33,7 @@ static int map_parts(struct dma_memory *dma, struct tenon_error *err)
 	uint64_t started = log_now_ns();
 	int code = 0;
 	for (unsigned i = 0; code == 0 && i < dma->memory->part_count; i++) {
-		const struct tenon_space_region region = region_of(&dma->memory->parts[i]);
+		const struct tenon_space_region region = region_of(dma->memory, &dma->memory->parts[i]);
 		code = tenon_space_add(dma->space, &region, err);
 		if (code < 0)
 			unmap_parts(dma, i);
@@ -113,7 +116,7 @@ static int check_parts(struct dma_memory *dma, struct tenon_error *err)
 {
 	struct tenon_space_region regions[2];
 	for (unsigned i = 0; i < dma->memory->part_count; i++)
-		regions[i] = region_of(&dma->memory->parts[i]);
+		regions[i] = region_of(dma->memory, &dma->memory->parts[i]);
 	return tenon_space_check(dma->space, regions, dma->memory->part_count, err);
 }
 

@@ -143,14 +143,8 @@ void hotplug_submit(struct hotplug *hotplug, struct hotplug_request *request)
 		hotplug_request_cancel(request);
 }
 
-void hotplug_device_error(struct hotplug *hotplug, unsigned index)
+void hotplug_device_event(struct hotplug *hotplug, unsigned index, enum hotplug_event event)
 {
-	atomic_store(&hotplug->tasks.of[index].error, true);
-	hotplug_wake(hotplug);
-}
-
-void hotplug_device_requested(struct hotplug *hotplug, unsigned index)
-{
-	atomic_store(&hotplug->tasks.of[index].requested, true);
+	atomic_fetch_or(&hotplug->tasks.of[index].events, event);
 	hotplug_wake(hotplug);
 }

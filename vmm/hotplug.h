@@ -29,6 +29,15 @@ struct hotplug_result {
 	char slot[16];            /* where the guest sees it: "02:00.0" */
 };
 
+/* What happens to a device by itself. */
+enum hotplug_event {
+	HOTPLUG_EVENT_ERROR = 1,     /* one that a reset is to cure */
+	HOTPLUG_EVENT_REQUESTED = 2, /* the host wants it back, which is behind a root port */
+	HOTPLUG_EVENT_GONE =
+		4, /* its server is: behind a root port it is pulled out, and given up unless it reconnects */
+	HOTPLUG_EVENT_BACK = 8, /* its server is: the guest gets it again */
+};
+
 /* One request; its owner is hotplug_submit, which frees it. */
 struct hotplug_request {
 	enum hotplug_action action;
@@ -57,8 +66,7 @@ void hotplug_submit(struct hotplug *hotplug, struct hotplug_request *request);
 /** The slots may have changed by themselves: the VM was reset. Never blocks. */
 void hotplug_wake(struct hotplug *hotplug);
 
-/** The device at this place had an error that a reset is to cure; the one behind this root port is wanted back. Never block. */
-void hotplug_device_error(struct hotplug *hotplug, unsigned index);
-void hotplug_device_requested(struct hotplug *hotplug, unsigned index);
+/** Something happened to the device at this place. Never blocks. */
+void hotplug_device_event(struct hotplug *hotplug, unsigned index, enum hotplug_event event);
 
 #endif

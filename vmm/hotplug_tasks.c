@@ -70,8 +70,7 @@ static void close_device(struct hotplug_tasks *tasks, struct slot *slot)
 	snprintf(address, sizeof(address), "%s", name_of(slot));
 	assigned_destroy(slots_take(&tasks->machine->slots, slot));
 	/* No event of it can come any more; one that came is not the next device's. */
-	atomic_store(&task->error, false);
-	atomic_store(&task->requested, false);
+	atomic_store(&task->events, 0);
 	finish(task, slot, address, NULL);
 }
 
@@ -388,6 +387,7 @@ static void give_back(struct hotplug_tasks *tasks, struct slot *slot)
 		begin_remove(tasks, slot, NULL, HOTPLUG_REQUEST_SECONDS);
 		break;
 	case HOTPLUG_TASK_INSERT:
+	case HOTPLUG_TASK_AWAY:
 		take_out(tasks, slot);
 		break;
 	case HOTPLUG_TASK_REMOVE: /* the host asks again and again */
@@ -396,14 +396,43 @@ static void give_back(struct hotplug_tasks *tasks, struct slot *slot)
 	}
 }
 
+/* On the root bus nothing can leave: there the guest reads ones, until the device is back. */
+static void let_go(struct hotplug_tasks *tasks, struct slot *slot)
+{
+	struct hotplug_task *task = task_of(tasks, slot);
+	if (!slot->port)
+		return;
+	if (!slot->assigned->options->reconnect || task->state == HOTPLUG_TASK_REMOVE) {
+		take_out(tasks, slot);
+		return;
+	}
+	pci_root_port_eject(slot->port);
+	if (task->state == HOTPLUG_TASK_INSERT)
+		finish(task, slot, name_of(slot), NULL);
+	task->state = HOTPLUG_TASK_AWAY;
+	task->deadline_ns = UINT64_MAX;
+}
+
+static void take_back(struct hotplug_tasks *tasks, struct slot *slot)
+{
+	if (!slot->port)
+		assigned_set_bars(slot->assigned, slot->placed.address);
+	else if (task_of(tasks, slot)->state == HOTPLUG_TASK_AWAY)
+		begin_insert(tasks, slot, NULL, RETURN_SECONDS);
+}
+
 static void take_events(struct hotplug_tasks *tasks, struct slot *slot)
 {
 	struct hotplug_task *task = task_of(tasks, slot);
-	bool error = atomic_exchange(&task->error, false), requested = atomic_exchange(&task->requested, false);
-	if (slot->assigned && error)
+	unsigned events = atomic_exchange(&task->events, 0);
+	if (slot->assigned && events & HOTPLUG_EVENT_ERROR)
 		reset_device(tasks, slot);
-	if (slot->assigned && requested)
+	if (slot->assigned && events & HOTPLUG_EVENT_REQUESTED)
 		give_back(tasks, slot);
+	if (slot->assigned && events & HOTPLUG_EVENT_GONE)
+		let_go(tasks, slot);
+	if (slot->assigned && events & HOTPLUG_EVENT_BACK)
+		take_back(tasks, slot);
 }
 
 /* ---- Steps ---- */
@@ -413,7 +442,7 @@ static void look_at(struct hotplug_tasks *tasks, struct slot *slot, uint64_t now
 	struct hotplug_task *task = task_of(tasks, slot);
 	struct pci_slot_state state;
 	take_events(tasks, slot);
-	if (!slot->assigned || !slot->port)
+	if (!slot->assigned || !slot->port || task->state == HOTPLUG_TASK_AWAY)
 		return;
 	pci_root_port_slot(slot->port, &state);
 	bool late = now_ns >= task->deadline_ns;

@@ -17,6 +17,7 @@ enum hotplug_task_state {
 	HOTPLUG_TASK_NONE,
 	HOTPLUG_TASK_INSERT, /* the device waits until the guest has done with the slot */
 	HOTPLUG_TASK_REMOVE, /* the button is pressed; the guest has until the deadline */
+	HOTPLUG_TASK_AWAY,   /* its server is gone, and waited for */
 };
 
 struct hotplug_task {
@@ -25,7 +26,7 @@ struct hotplug_task {
 	uint64_t press_ns;               /* of a removal: when the button is looked after again */
 	bool force;                      /* of a removal: at the deadline it is taken out */
 	struct hotplug_request *request; /* who is told; NULL: nobody */
-	atomic_bool error, requested;    /* events of the device that nobody has taken yet */
+	atomic_uint events;              /* enum hotplug_event, those that nobody has taken yet */
 };
 
 struct hotplug_tasks {

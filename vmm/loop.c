@@ -183,14 +183,14 @@ static void on_error(struct loop *loop, const struct assigned *assigned, unsigne
 	if (policy == ON_ERROR_STOP)
 		end(loop, RUN_FAILED);
 	else if (policy == ON_ERROR_RESET)
-		hotplug_device_error(loop->hotplug, index);
+		hotplug_device_event(loop->hotplug, index, HOTPLUG_EVENT_ERROR);
 }
 
 static void on_request(struct loop *loop, const struct assigned *assigned, unsigned index)
 {
 	const char *name = tenon_device_info(assigned->device)->address;
 	if (loop->machine->slots.slot[index].port) {
-		hotplug_device_requested(loop->hotplug, index);
+		hotplug_device_event(loop->hotplug, index, HOTPLUG_EVENT_REQUESTED);
 		return;
 	}
 	log_warning(
@@ -207,10 +207,22 @@ static void on_device(struct loop *loop, unsigned index)
 	if (!assigned)
 		return; /* it went while its event was on the way */
 	while ((event = tenon_device_next_event(assigned->device)) != TENON_DEVICE_EVENT_NONE) {
-		if (event == TENON_DEVICE_EVENT_ERROR)
+		switch (event) {
+		case TENON_DEVICE_EVENT_NONE:
+			break;
+		case TENON_DEVICE_EVENT_ERROR:
 			on_error(loop, assigned, index);
-		else
+			break;
+		case TENON_DEVICE_EVENT_REQUEST:
 			on_request(loop, assigned, index);
+			break;
+		case TENON_DEVICE_EVENT_GONE:
+			hotplug_device_event(loop->hotplug, index, HOTPLUG_EVENT_GONE);
+			break;
+		case TENON_DEVICE_EVENT_BACK:
+			hotplug_device_event(loop->hotplug, index, HOTPLUG_EVENT_BACK);
+			break;
+		}
 	}
 	slots_release(assigned);
 }

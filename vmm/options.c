@@ -34,9 +34,9 @@ static const struct argp_option argp_options[] = {
 	{"cpus", 'c', "N", 0, "Virtual CPUs, 1 to 64 (default 1)", 0},
 	{"device", 'd', "ADDRESS[,OPTION]", 0,
 	 "Assign a host PCI device that is bound to vfio-pci: 0000:3b:00.0, /dev/vfio/devices/vfio3, or fd=N for an "
-	 "open one. May be given many times. Options: slot=N, root-port, reset=prefer|require|none, "
-	 "sriov=hide|read-only, "
-	 "rom=on|off|FILE, intx=auto|trapped, on-error=stop|reset|ignore, vf-token=UUID",
+	 "open one; or one of another process, by its server's socket: vfio-user:PATH. May be given many times. "
+	 "Options: slot=N, root-port, reset=prefer|require|none, sriov=hide|read-only, rom=on|off|FILE, "
+	 "intx=auto|trapped, on-error=stop|reset|ignore, vf-token=UUID, reconnect=on|off",
 	 0},
 	{"iommu", KEY_IOMMU, "WHICH", 0, "Kernel interface for devices: auto (default), iommufd or container", 0},
 	{"control", KEY_CONTROL, "PATH", 0, "Listen there for tenon ctl", 0},
@@ -126,6 +126,8 @@ static int parse_device_choice(const char *option, struct device_options *device
 	static const struct choice intx[] = {{"auto", TENON_INTX_AUTO}, {"trapped", TENON_INTX_TRAPPED}, {NULL}};
 	static const struct choice on_error[] = {
 		{"stop", ON_ERROR_STOP}, {"reset", ON_ERROR_RESET}, {"ignore", ON_ERROR_IGNORE}, {NULL}};
+	static const struct choice reconnect[] = {{"off", false}, {"on", true}, {NULL}};
+	int reconnects = device->reconnect;
 	const struct {
 		const char *key;
 		const struct choice *words;
@@ -133,7 +135,8 @@ static int parse_device_choice(const char *option, struct device_options *device
 	} choices[] = {{"reset", reset, &device->reset},
 		       {"sriov", sriov, &device->sriov},
 		       {"intx", intx, &device->intx},
-		       {"on-error", on_error, &device->on_error}};
+		       {"on-error", on_error, &device->on_error},
+		       {"reconnect", reconnect, &reconnects}};
 	for (unsigned i = 0; i < sizeof(choices) / sizeof(choices[0]); i++) {
 		const char *text = value_of(option, choices[i].key);
 		int value = 0;
@@ -143,6 +146,7 @@ static int parse_device_choice(const char *option, struct device_options *device
 		int code = parse_choice(choices[i].key, text, choices[i].words, &value, err);
 		if (code == 0)
 			memcpy(choices[i].out, &value, sizeof(value));
+		device->reconnect = reconnects;
 		return code;
 	}
 	return 0;
@@ -179,11 +183,11 @@ static int parse_device_option(const char *option, struct device_options *device
 		tenon_fail_wrap(err, "--device %s", device->address);
 	if (known)
 		return code;
-	return tenon_fail(
-		err, -EINVAL,
-		"--device %s: unknown option %s; slot=, root-port, reset=, sriov=, rom=, intx=, on-error= and "
-		"vf-token= are known",
-		device->address, option);
+	return tenon_fail(err, -EINVAL,
+			  "--device %s: unknown option %s; slot=, root-port, reset=, sriov=, rom=, intx=, on-error=, "
+			  "vf-token= and "
+			  "reconnect= are known",
+			  device->address, option);
 }
 
 /* One spelling for each device, so that one given in two is seen to be the same. */

@@ -28,6 +28,7 @@ struct device_options {
 	enum tenon_rom_policy rom;
 	enum tenon_intx_policy intx;
 	enum on_error on_error;
+	bool reconnect; /* a vfio-user device whose server went is picked up again */
 	const char *rom_file, *vf_token;
 };
 

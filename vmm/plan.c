@@ -112,6 +112,10 @@ static json_object *expansion_rom(const struct tenon_device_info *info, uint64_t
 
 static json_object *device(const struct slot *slot)
 {
+	static const char *const interfaces[] = {[TENON_INTERFACE_AUTO] = "auto",
+						 [TENON_INTERFACE_IOMMUFD] = "iommufd",
+						 [TENON_INTERFACE_CONTAINER] = "container",
+						 [TENON_INTERFACE_VFIO_USER] = "vfio-user"};
 	const struct tenon_device_info *info = tenon_device_info(slot->assigned->device);
 	char text[64];
 	json_object *one = json_object_new_object();
@@ -122,9 +126,7 @@ static json_object *device(const struct slot *slot)
 	snprintf(text, sizeof(text), "%06x", info->class_code);
 	json_object_object_add(one, "class", json_object_new_string(text));
 	json_object_object_add(one, "iommu_group", json_object_new_int(info->iommu_group));
-	json_object_object_add(
-		one, "interface",
-		json_object_new_string(info->interface == TENON_INTERFACE_CONTAINER ? "container" : "iommufd"));
+	json_object_object_add(one, "interface", json_object_new_string(interfaces[info->interface]));
 	json_object_object_add(one, "coherent", json_object_new_boolean(info->coherent));
 	json_object_object_add(one, "peer_to_peer", json_object_new_boolean(info->peer_to_peer));
 	snprintf(text, sizeof(text), slot->port ? "root port 00:%02x.0" : "00:%02x.0", slot->number);
