@@ -369,6 +369,16 @@ static int check(const struct run_options *options, struct tenon_error *err)
 	return 0;
 }
 
+/* The server of a vfio-user device maps guest memory; without that each of its accesses would be a message. */
+static bool has_vfio_user(const struct run_options *options)
+{
+	for (unsigned i = 0; i < options->device_count; i++) {
+		if (strncmp(options->devices[i].address, "vfio-user:", strlen("vfio-user:")) == 0)
+			return true;
+	}
+	return false;
+}
+
 int options_parse(int argc, char **argv, struct run_options *options, struct tenon_error *err)
 {
 	static const struct argp argp = {.options = argp_options, .parser = parse_option, .doc = argp_doc};
@@ -382,6 +392,7 @@ int options_parse(int argc, char **argv, struct run_options *options, struct ten
 		argp_help(&argp, stdout, ARGP_HELP_USAGE | ARGP_HELP_LONG | ARGP_HELP_DOC, argv[0]);
 	else if (code == 0)
 		code = -check(options, err);
+	options->memory.shared |= has_vfio_user(options);
 	if (code)
 		options_finish(options);
 	return -code;

@@ -162,6 +162,16 @@ Test(options, thirty_devices_are_accepted_and_one_more_is_not)
 
 /* ---- What is refused ---- */
 
+Test(options, memory_is_shared_with_the_servers_of_devices)
+{
+	struct run_options options = accept(WORDS("--kernel", "k", "--device", "0000:3b:00.0"));
+	cr_expect_not(options.memory.shared);
+	options_finish(&options);
+	options = accept(WORDS("--kernel", "k", "--device", "vfio-user:/run/a", "--memory", "1G"));
+	cr_expect(options.memory.shared);
+	options_finish(&options);
+}
+
 Test(options, a_kernel_is_required)
 {
 	expect_refused(WORDS("--memory", "64M"), "--kernel");
