@@ -180,4 +180,3 @@ enum tenon_device_event next_event(struct fixture *fixture)
 	}
 	return TENON_DEVICE_EVENT_NONE;
 }
-
