@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "admin.h"
+#include "beside.h"
 
 static const char *const commands[] = {"devices", "groups", "topology", "bind", "unbind", "doctor", "vf", "reset"};
 
@@ -23,14 +24,10 @@ int admin_exec(char **argv, struct tenon_error *err)
 {
 	static const char *const places[] = {"tenon-admin", "../libexec/tenon/tenon-admin"};
 	char folder[PATH_MAX], path[PATH_MAX];
-	ssize_t length = readlink("/proc/self/exe", folder, sizeof(folder) - 1);
-	if (length < 0)
-		return tenon_fail(err, -errno, "%s: cannot find tenon-admin: /proc/self/exe: %s; mount /proc", argv[1],
-				  strerror(errno));
-	folder[length] = '\0';
-	char *slash = strrchr(folder, '/');
-	*(slash ? slash + 1 : folder) = '\0';
-	int code = -ENOENT;
+	int code = beside_folder("tenon-admin", folder, sizeof(folder), err);
+	if (code < 0)
+		return tenon_fail_wrap(err, "%s", argv[1]), code;
+	code = -ENOENT;
 	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
 		if ((size_t)snprintf(path, sizeof(path), "%s%s", folder, places[i]) >= sizeof(path))
 			continue;

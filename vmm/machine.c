@@ -145,9 +145,26 @@ static int reserve_chips(struct machine *machine, struct tenon_error *err)
 	return code;
 }
 
+/* Writes to it exit, and vanish on the bus. */
+static int add_rom(struct machine *machine, struct tenon_error *err)
+{
+	if (!machine->rom.hva)
+		return 0;
+	const struct tenon_vm_memory slot = {
+		.size = sizeof(slot),
+		.gpa = rom_gpa(&machine->rom),
+		.size_bytes = machine->rom.size_bytes,
+		.hva = machine->rom.hva,
+		.read_only = true,
+	};
+	const struct bus_range range = {slot.gpa, slot.size_bytes, {chips_read, chips_write, NULL}};
+	int code = tenon_vm_memory_add(machine->vm, &slot, err);
+	return code < 0 ? code : bus_add(&machine->mmio, &range, err);
+}
+
 static int create_memory(struct machine *machine, struct tenon_error *err)
 {
-	uint64_t needed = loader_memory_needed(&machine->files);
+	uint64_t needed = machine->options->kernel ? loader_memory_needed(&machine->files) : 0;
 	if (machine->options->memory.size_bytes < needed)
 		return tenon_fail(err, -EINVAL, "--memory: %llu MiB is too little for %s%s%s; give at least %lluM",
 				  (unsigned long long)(machine->options->memory.size_bytes >> 20),
@@ -303,11 +320,15 @@ static int build(struct machine *machine, struct tenon_error *err)
 	if (machine->wake_fd < 0)
 		return tenon_fail(err, -errno, "cannot make an eventfd: %s; raise the limit of open files (ulimit -n)",
 				  strerror(errno));
-	int code = loader_files_init(&machine->files, options->kernel, options->initrd, options->append, err);
+	int code = options->firmware ? rom_load(options->firmware, &machine->rom, err) : 0;
+	if (code == 0 && options->kernel)
+		code = loader_files_init(&machine->files, options->kernel, options->initrd, options->append, err);
 	if (code == 0)
 		code = tenon_vm_create(&vm_options, &machine->vm, err);
 	if (code == 0)
 		code = create_memory(machine, err);
+	if (code == 0)
+		code = add_rom(machine, err);
 	if (code == 0)
 		code = create_serial(machine, err);
 	if (code == 0)
@@ -326,7 +347,7 @@ static int build(struct machine *machine, struct tenon_error *err)
 	if (code == 0)
 		code = capture_power_on(machine, err);
 	if (code == 0)
-		code = cpu_enter(machine->vcpus[0].vcpu, &machine->memory, &entry, err);
+		code = machine_enter(machine, &entry, err);
 	if (code == 0)
 		code = wait_for_memory(machine, err);
 	return code;
@@ -375,6 +396,7 @@ void machine_destroy(struct machine *machine)
 	cpu_model_destroy(machine->cpu_model);
 	tenon_vm_destroy(machine->vm);
 	memory_destroy(&machine->memory);
+	rom_finish(&machine->rom);
 	loader_files_finish(&machine->files);
 	if (machine->serial_irq >= 0)
 		close(machine->serial_irq);
@@ -451,7 +473,7 @@ int machine_reset(struct machine *machine, struct tenon_error *err)
 	if (code == 0)
 		code = machine_load(machine, &entry, err);
 	if (code == 0)
-		code = cpu_enter(machine->vcpus[0].vcpu, &machine->memory, &entry, err);
+		code = machine_enter(machine, &entry, err);
 	if (code < 0)
 		return code;
 	dma_memory_stop_waiting(&machine->dma, false);

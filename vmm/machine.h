@@ -26,6 +26,7 @@
 #include "options.h"
 #include "pci/host.h"
 #include "pci/placement.h"
+#include "rom.h"
 #include "slots.h"
 
 /* Why the machine stopped running. The first request wins; those that other vCPUs make meanwhile are dropped. */
@@ -48,6 +49,7 @@ struct machine {
 	const struct run_options *options;
 	struct loader_files files;
 	struct memory memory;
+	struct rom rom;
 	struct tenon_vm *vm;
 	struct cpu_model *cpu_model;
 	struct machine_vcpu vcpus[CPU_COUNT_MAX];

@@ -11,7 +11,10 @@ int machine_place_devices(struct machine *machine, struct tenon_error *err);
 /** Programs BARs and bridges, writes the ACPI tables. */
 int machine_configure(struct machine *machine, struct tenon_error *err);
 
-/** Loads the kernel into RAM. */
+/** Loads the kernel into RAM, if there is one. @param entry all zero without */
 int machine_load(struct machine *machine, struct loader_entry *entry, struct tenon_error *err);
+
+/** The last step: the boot processor's registers for the loaded kernel; or, for a firmware, the machine's description. */
+int machine_enter(struct machine *machine, const struct loader_entry *entry, struct tenon_error *err);
 
 #endif

@@ -22,11 +22,16 @@ enum {
 	KEY_IOMMU,
 	KEY_CONTROL,
 	KEY_HOTPLUG_PORTS,
+	KEY_FIRMWARE,
 	KEY_HELP
 };
 
 static const struct argp_option argp_options[] = {
 	{"kernel", 'k', "FILE", 0, "Kernel: a bzImage, or an ELF vmlinux with a PVH entry", 0},
+	{"firmware", KEY_FIRMWARE, "FILE", 0,
+	 "Start this ROM image at the reset vector, or 'default' for Tenon's own; a kernel is then loaded for it, not "
+	 "started",
+	 0},
 	{"initrd", 'i', "FILE", 0, "Initial RAM disk", 0},
 	{"append", 'a', "TEXT", 0, "Kernel command line", 0},
 	{"memory", 'm', "SIZE[,OPTION]", 0,
@@ -313,6 +318,9 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 		code = parse_number("--hotplug-ports", text, 0, OPTIONS_HOTPLUG_PORTS_MAX, &options->hotplug_ports,
 				    parser->err);
 		break;
+	case KEY_FIRMWARE:
+		options->firmware = text;
+		break;
 	case KEY_EXIT_DEVICE:
 		options->exit_device = true;
 		break;
@@ -350,8 +358,10 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 
 static int check(const struct run_options *options, struct tenon_error *err)
 {
-	if (!options->kernel)
+	if (!options->kernel && !options->firmware)
 		return tenon_fail(err, -EINVAL, "--kernel: missing; give a bzImage or an ELF vmlinux");
+	if (!options->kernel && options->initrd)
+		return tenon_fail(err, -EINVAL, "--initrd %s: is for a kernel; add --kernel", options->initrd);
 	if (options->json && !options->dry_run)
 		return tenon_fail(err, -EINVAL, "--json: only the plan has a JSON form; add --dry-run");
 	for (unsigned i = 0; i < options->device_count; i++) {
@@ -393,6 +403,8 @@ int options_parse(int argc, char **argv, struct run_options *options, struct ten
 	else if (code == 0)
 		code = -check(options, err);
 	options->memory.shared |= has_vfio_user(options);
+	/* A firmware has no other way to say how it went. */
+	options->exit_device |= options->firmware && !options->kernel;
 	if (code)
 		options_finish(options);
 	return -code;

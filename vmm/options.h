@@ -34,6 +34,7 @@ struct device_options {
 
 struct run_options {
 	const char *kernel, *initrd, *append, *serial; /* borrowed from argv */
+	const char *firmware;                          /* likewise; NULL: the kernel is started directly */
 	struct memory_options memory;
 	unsigned cpus;
 	struct device_options devices[OPTIONS_DEVICES_MAX];

@@ -149,7 +149,8 @@ static json_object *describe(const struct machine *machine)
 {
 	const struct run_options *options = machine->options;
 	json_object *plan = json_object_new_object();
-	json_object_object_add(plan, "kernel", json_object_new_string(options->kernel));
+	json_object_object_add(plan, "firmware", options->firmware ? json_object_new_string(options->firmware) : NULL);
+	json_object_object_add(plan, "kernel", options->kernel ? json_object_new_string(options->kernel) : NULL);
 	json_object_object_add(plan, "initrd", options->initrd ? json_object_new_string(options->initrd) : NULL);
 	json_object_object_add(plan, "command_line", json_object_new_string(options->append));
 	json_object_object_add(plan, "cpus", json_object_new_int((int)options->cpus));
@@ -235,6 +236,7 @@ void plan_print_text(const struct machine *machine)
 	json_object *plan = describe(machine);
 	json_object *map = json_object_object_get(plan, "memory_map"),
 		    *devices = json_object_object_get(plan, "devices");
+	printf("firmware       %s\n", string_of(plan, "firmware"));
 	printf("kernel         %s\n", string_of(plan, "kernel"));
 	printf("initrd         %s\n", string_of(plan, "initrd"));
 	printf("command line   %s\n", string_of(plan, "command_line"));

@@ -31,6 +31,9 @@ void cpu_model_destroy(struct cpu_model *model); /* NULL is accepted */
 /** Width of the guest's physical addresses that can be mapped, in bits (CPUID 0x80000008 EAX[23:16], else EAX[7:0]). */
 unsigned cpu_model_physical_bits(const struct cpu_model *model);
 
+/** Rate of a vCPU's time stamp counter in kHz; 0 where KVM cannot tell. */
+uint32_t cpu_tsc_khz(const struct tenon_vcpu *vcpu);
+
 /** Gives a fresh vCPU its CPUID and MSRs. Before tenon_vcpu_state_capture and before it first runs. */
 int cpu_init(const struct cpu_model *model, struct tenon_vcpu *vcpu, struct tenon_error *err);
 

@@ -76,14 +76,19 @@ unsigned cpu_model_physical_bits(const struct cpu_model *model)
 	return mappable && mappable < width ? mappable : width;
 }
 
-static int set_cpuid(const struct cpu_model *model, struct tenon_vcpu *vcpu, struct tenon_error *err)
+uint32_t cpu_tsc_khz(const struct tenon_vcpu *vcpu)
 {
 	/* -1 and an errno where KVM cannot tell; then the guest calibrates. */
 	int tsc_khz = ioctl(tenon_vcpu_fd(vcpu), KVM_GET_TSC_KHZ, 0);
+	return tsc_khz > 0 ? (uint32_t)tsc_khz : 0;
+}
+
+static int set_cpuid(const struct cpu_model *model, struct tenon_vcpu *vcpu, struct tenon_error *err)
+{
 	struct cpuid_vcpu identity = {
 		.index = tenon_vcpu_index(vcpu),
 		.count = model->count,
-		.tsc_khz = tsc_khz > 0 ? (uint32_t)tsc_khz : 0,
+		.tsc_khz = cpu_tsc_khz(vcpu),
 		.tsc_deadline = model->tsc_deadline,
 	};
 	union cpuid_table table = model->supported;

@@ -30,6 +30,12 @@ uint64_t loader_memory_needed(const struct loader_files *files)
 	return align_up(initrd_lowest(files) + initrd, MEMORY_GRANULE);
 }
 
+const uint8_t *loader_setup_header(const struct loader_files *files, size_t *size_bytes)
+{
+	*size_bytes = sizeof(files->image->setup);
+	return files->image->protocol == LOADER_LINUX64 ? files->image->setup : NULL;
+}
+
 static uint64_t low_ram_end(const struct memory *memory)
 {
 	return memory->parts[0].gpa + memory->parts[0].size_bytes;
@@ -131,7 +137,7 @@ int loader_load(const struct loader_input *input, struct loader_entry *entry, st
 	if (result == 0 && placement.initrd_bytes)
 		result = loader_file_load(&input->files->initrd, 0, input->memory, placement.initrd_gpa,
 					  placement.initrd_bytes, err);
-	if (result == 0)
+	if (result == 0 && !input->without_parameters)
 		result = write_parameters(input, &placement, err);
 	if (result < 0)
 		return result;

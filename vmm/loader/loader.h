@@ -13,6 +13,8 @@
 #ifndef LOADER_H
 #define LOADER_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <tenon/error.h>
@@ -50,6 +52,7 @@ struct loader_input {
 	const struct loader_range *ranges; /* ascending, at most LOADER_RANGES_MAX */
 	unsigned range_count;
 	uint64_t rsdp_gpa;
+	bool without_parameters; /* a firmware writes them: command line, boot_params, hvm_start_info */
 };
 
 enum loader_protocol {
@@ -81,6 +84,9 @@ void loader_files_finish(struct loader_files *files); /* accepts a zeroed struct
  * Linux needs more to run: an initrd is unpacked beside itself.
  */
 uint64_t loader_memory_needed(const struct loader_files *files);
+
+/** A bzImage's setup header, from its byte 0x1f1 on; NULL for other kernels. */
+const uint8_t *loader_setup_header(const struct loader_files *files, size_t *size_bytes);
 
 /** Loads everything. May be called again on the same memory for a reset. */
 int loader_load(const struct loader_input *input, struct loader_entry *entry, struct tenon_error *err);
