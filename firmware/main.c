@@ -18,6 +18,7 @@ static const struct mode {
 	unsigned (*run)(void);
 } modes[] = {
 	{"list", mode_list},
+	{"selftest", mode_selftest},
 };
 
 /* The value of a word key=value; NULL: not there. *length is up to the next blank. */
