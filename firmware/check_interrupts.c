@@ -43,7 +43,16 @@ static enum raised raise(const struct function *function, const struct driver *d
 	return CAME;
 }
 
-/* The same, where nothing but its coming will do: else the check has failed. */
+/* Makes the device able to interrupt. Some take note of the kind of interrupt at that moment, so it is enabled already. */
+static bool starts(const struct function *function, const struct driver *driver)
+{
+	const char *trouble = driver->start(function);
+	if (trouble)
+		check_fail("%s", trouble);
+	return !trouble;
+}
+
+/* raise, where nothing but its coming will do: else the check has failed. */
 static bool must_come(const struct function *function, const struct driver *driver, enum irq_kind kind, unsigned vector,
 		      uint64_t *latency_ns)
 {
@@ -74,7 +83,7 @@ static void check_line(const struct function *function, const struct driver *dri
 	interrupts_route_line(gsi, quiet_line);
 	set_command(function, 0, COMMAND_INTX_OFF);
 	/* Twice: the second one shows that the end of the first was noticed. */
-	if (must_come(function, driver, IRQ_LINE, VECTOR_LINE, &first) &&
+	if (starts(function, driver) && must_come(function, driver, IRQ_LINE, VECTOR_LINE, &first) &&
 	    must_come(function, driver, IRQ_LINE, VECTOR_LINE, &second))
 		check_pass("INT%c at GSI %u delivered after %lu ns, and again after %lu ns", 'A' + pin - 1, gsi, first,
 			   second);
@@ -102,7 +111,7 @@ static void check_msi(const struct function *function, const struct driver *driv
 		check_fail("cannot be enabled");
 	else if (!driver)
 		check_pass("%u vectors, can be enabled; no driver here makes it interrupt", vectors);
-	else if (must_come(function, driver, IRQ_MSI, VECTOR_MESSAGES, &latency))
+	else if (starts(function, driver) && must_come(function, driver, IRQ_MSI, VECTOR_MESSAGES, &latency))
 		check_pass("%u vectors; vector 0 delivered after %lu ns", vectors, latency);
 	config_write16(function, at + MSI_CONTROL, 0);
 }
@@ -183,11 +192,11 @@ static void check_table(const struct function *function, const struct driver *dr
 	    read32(last + 8) != MESSAGE_DATA(VECTOR_MESSAGES + (table->vectors - 1) % VECTOR_COUNT))
 		check_fail("the table does not hold what is written: entry %u reads %08x, %08x", table->vectors - 1,
 			   read32(last), read32(last + 8));
-	else if (driver)
-		drive_msix(function, driver, table);
-	else
+	else if (!driver)
 		check_pass("%u vectors, the table holds what is written; no driver here makes it interrupt",
 			   table->vectors);
+	else if (starts(function, driver))
+		drive_msix(function, driver, table);
 }
 
 static void check_msix(const struct function *function, const struct driver *driver)
@@ -223,12 +232,6 @@ static void check_msix(const struct function *function, const struct driver *dri
 void check_interrupts(const struct function *function, const struct driver *driver)
 {
 	set_command(function, COMMAND_MEMORY | COMMAND_IO | COMMAND_MASTER | COMMAND_INTX_OFF, 0);
-	const char *trouble = driver ? driver->start(function) : NULL;
-	if (trouble) {
-		check_begin(function, driver->name);
-		check_fail("%s", trouble);
-		driver = NULL;
-	}
 	check_line(function, driver);
 	check_msi(function, driver);
 	check_msix(function, driver);

@@ -19,7 +19,7 @@ struct driver {
 	uint32_t class_code;
 	/* A register in memory that can be read at any time and whose value stays: to see whether a BAR is where it should be. */
 	unsigned register_bar, register_offset;
-	/* Makes the device able to interrupt: memory decoding and bus mastering are on. @return NULL, or what went wrong */
+	/* Makes the device able to interrupt and do DMA: decoding, bus mastering and interrupts are enabled. @return NULL, or what went wrong */
 	const char *(*start)(const struct function *function);
 	/* Makes it raise an interrupt. @return false: it cannot raise that vector */
 	bool (*raise)(const struct function *function, enum irq_kind kind, unsigned vector);

@@ -9,6 +9,7 @@
 #include <tenon/tenon.h>
 
 #include "admin.h"
+#include "check/check.h"
 #include "control/control.h"
 #include "ctl.h"
 #include "log.h"
@@ -23,6 +24,7 @@ static const char usage[] =
 	"\n"
 	"Commands:\n"
 	"  run          run a VM; tenon run --help lists its options\n"
+	"  check        let a guest exercise a device, and report; tenon check --help lists the options\n"
 	"  devices      list the host's devices and say which can be assigned, and how\n"
 	"  groups       list the IOMMU groups and who blocks them\n"
 	"  topology     show how the devices hang together\n"
@@ -140,6 +142,11 @@ int main(int argc, char **argv)
 		char name[] = "tenon ctl";
 		argv[1] = name;
 		return printed(ctl_main(argc - 1, argv + 1));
+	}
+	if (strcmp(command, "check") == 0) {
+		char name[] = "tenon check";
+		argv[1] = name;
+		return printed(check_main(argc - 1, argv + 1));
 	}
 	if (strcmp(command, "--help") == 0 || strcmp(command, "-h") == 0 || strcmp(command, "help") == 0) {
 		fputs(usage, stdout);

@@ -101,6 +101,10 @@ def prepare(scenario: Scenario, tenon: Path, folder: Path):
     admin = tenon.parent / "tenon-admin"
     if admin.exists():
         shutil.copy(admin, folder / "bin" / "tenon-admin")
+    firmware = tenon.parent / "firmware" / "tenon-firmware.rom"
+    if firmware.exists():
+        (folder / "bin" / "firmware").mkdir()
+        shutil.copy(firmware, folder / "bin" / "firmware")
     for name in ("vfio_open", *scenario.host_programs):
         shutil.copy(build.program(LAB / "host" / f"{name}.c"), folder / "bin")
     for name in scenario.embedders:
