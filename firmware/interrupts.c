@@ -64,6 +64,12 @@ void interrupts_init(void)
 	__asm__ volatile("sti");
 }
 
+void interrupts_finish(void)
+{
+	__asm__ volatile("cli");
+	write32(LAYOUT_LAPIC + LAPIC_SPURIOUS, VECTOR_SPURIOUS);
+}
+
 static const char *exception_name(unsigned vector)
 {
 	static const char *const names[VECTORS_CPU] = {

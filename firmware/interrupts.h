@@ -16,6 +16,8 @@
 #define MESSAGE_DATA(vector) ((uint32_t)(vector))
 
 void interrupts_init(void);
+/** Off, and the local APIC as a reset leaves it: for a kernel. */
+void interrupts_finish(void);
 
 /** How often the vector came, and when it last did (time stamp counter). */
 uint32_t interrupts_count(unsigned vector);

@@ -19,6 +19,8 @@ static const struct mode {
 } modes[] = {
 	{"list", mode_list},
 	{"selftest", mode_selftest},
+	{"boot", mode_boot},
+	{"hostile", mode_hostile},
 };
 
 /* The value of a word key=value; NULL: not there. *length is up to the next blank. */
