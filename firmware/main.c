@@ -17,10 +17,8 @@ static const struct mode {
 	const char *name;
 	unsigned (*run)(void);
 } modes[] = {
-	{"list", mode_list},
-	{"selftest", mode_selftest},
-	{"boot", mode_boot},
-	{"hostile", mode_hostile},
+	{"list", mode_list},       {"selftest", mode_selftest}, {"boot", mode_boot},
+	{"hostile", mode_hostile}, {"load", mode_load},
 };
 
 /* The value of a word key=value; NULL: not there. *length is up to the next blank. */
