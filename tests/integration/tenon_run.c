@@ -186,6 +186,13 @@ void run_expect_complaint(struct run *run, const char *text)
 	expect(run, &run->complained, text, 1);
 }
 
+void run_expect_bytes(struct run *run, size_t count)
+{
+	for (long end = now_ms() + PATIENCE_MS; run->said.count < count; watch(run, true))
+		cr_assert_lt(now_ms(), end, "%zu of %zu bytes came; it complained '%s'", run->said.count, count,
+			     run->complained.bytes);
+}
+
 void run_signal(const struct run *run, int number)
 {
 	cr_assert_eq(kill(run->pid, number), 0);
