@@ -163,7 +163,7 @@ static void check_memory(const struct function *function)
 {
 	const struct testdev_copy in = {SOURCE, 0x1000, COPY_BYTES, TD_DESC_TO_MEMORY};
 	uint64_t memory = function->bars[TD_BAR_MEMORY].address + 0x1000;
-	check_begin(function, "dma to the device's memory, by doorbell");
+	check_begin(function, "dma doorbell");
 	fill(SOURCE, COPY_BYTES, read_tsc());
 	testdev_describe(LIST, 0, &in);
 	const char *trouble = testdev_run(function, LIST, 1, true);
@@ -172,7 +172,8 @@ static void check_memory(const struct function *function)
 	else if (!same(SOURCE, memory, COPY_BYTES))
 		check_fail("BAR %u does not show what the device put into it", TD_BAR_MEMORY);
 	else
-		check_pass("%u bytes, seen in BAR %u", COPY_BYTES, TD_BAR_MEMORY);
+		check_pass("%u bytes to the device's memory, started by a doorbell, seen in BAR %u", COPY_BYTES,
+			   TD_BAR_MEMORY);
 }
 
 static void check_hole(const struct function *function)

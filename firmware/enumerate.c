@@ -266,10 +266,49 @@ static void write_windows(const struct function *bridge)
 	config_write32(bridge, BRIDGE_PREFETCH_UPPER + 4, (uint32_t)(last >> 32));
 }
 
+static bool is_behind(const struct function *function, int bridge)
+{
+	while (function->parent >= 0 && function->parent != bridge)
+		function = &functions[function->parent];
+	return function->parent == bridge;
+}
+
+/* What of the function is on the root bus and in I/O space beyond `end`: the function itself, or what is behind it, loses it. */
+static void drop_function_io(int index, uint64_t end)
+{
+	struct function *function = &functions[index];
+	struct range *window = &function->window[SPACE_IO];
+	for (unsigned i = 0; i < BARS; i++) {
+		struct bar *bar = &function->bars[i];
+		if (bar->space == SPACE_IO && bar->address + bar->bytes > end)
+			bar->bytes = 0;
+	}
+	if (window->first + window->bytes <= end)
+		return;
+	window->bytes = 0;
+	for (unsigned i = 0; i < function_count; i++) {
+		if (!is_behind(&functions[i], index))
+			continue;
+		functions[i].window[SPACE_IO].bytes = 0;
+		for (unsigned j = 0; j < BARS; j++) {
+			if (functions[i].bars[j].space == SPACE_IO)
+				functions[i].bars[j].bytes = 0;
+		}
+	}
+}
+
+/* I/O space is small and every PCI Express device does without: what does not fit gets none. */
+static void drop_io(uint64_t end)
+{
+	for (unsigned i = 0; i < function_count; i++) {
+		if (functions[i].parent < 0)
+			drop_function_io((int)i, end);
+	}
+}
+
 static void place_all(void)
 {
-	static const char *const full[SPACES] = {"the BARs do not fit into the I/O window",
-						 "the BARs do not fit into the 32-bit window",
+	static const char *const full[SPACES] = {NULL, "the BARs do not fit into the 32-bit window",
 						 "the BARs do not fit into the 64-bit window"};
 	unsigned bits;
 	resource_count = 0;
@@ -283,7 +322,9 @@ static void place_all(void)
 	for (enum space space = SPACE_IO; space < SPACES; space++) {
 		const struct range *window = &machine.windows[space];
 		uint64_t end = lay_out(-1, space, window->first, true, &bits);
-		if (end > window->first + window->bytes)
+		if (end > window->first + window->bytes && space == SPACE_IO)
+			drop_io(window->first + window->bytes);
+		else if (end > window->first + window->bytes)
 			trouble = full[space];
 	}
 	for (unsigned i = 0; i < function_count; i++) {

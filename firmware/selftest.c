@@ -36,11 +36,11 @@ static void test(const struct function *function, const char *host)
 	check_config(function);
 	check_bars(function, driver);
 	check_interrupts(function, driver);
+	check_reset(function, driver);
 	if (driver) {
-		set_command(function, COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER, COMMAND_INTX_OFF);
+		set_command(function, COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER | COMMAND_INTX_OFF, 0);
 		driver->check(function);
 	}
-	check_reset(function, driver);
 	set_command(function, 0, COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER);
 }
 

@@ -255,15 +255,20 @@ static void expect_inside(const struct model *model, unsigned offset, uint64_t s
 		  address, window.first, window.last);
 }
 
+/* Of 64 KiB, without the first 4, 15 bridges can have the 4 KiB that a bridge's window takes at least. */
+static unsigned without_io;
+
 static void expect_placed(unsigned port)
 {
-	struct span io = window_of(port + 1, "io"), memory = window_of(port + 1, "memory32"),
-		    prefetch = window_of(port + 1, "memory64");
+	struct span memory = window_of(port + 1, "memory32"), prefetch = window_of(port + 1, "memory64");
 	for (unsigned number = 0; number < FUNCTIONS; number++) {
 		const struct model *model = &machine.models[port][number];
 		expect_inside(model, PCI_BASE_ADDRESS_0, 16384ull << port % 4, memory);
 		expect_inside(model, PCI_BASE_ADDRESS_2, MIB << (port % 8 + 4 * number), prefetch);
-		expect_inside(model, PCI_BASE_ADDRESS_4, 32, io);
+		if (bar_in(model, PCI_BASE_ADDRESS_4))
+			expect_inside(model, PCI_BASE_ADDRESS_4, 32, window_of(port + 1, "io"));
+		else
+			without_io++;
 	}
 	cr_expect_neq(bar_in(&machine.models[port][0], PCI_BASE_ADDRESS_0),
 		      bar_in(&machine.models[port][1], PCI_BASE_ADDRESS_0));
@@ -286,6 +291,7 @@ Test(firmware_enumeration, finds_and_places_32_functions_under_16_root_ports)
 			line_of("\n%02x:00.%u id 7e4f:", port + 1, number);
 		expect_placed(port);
 	}
+	cr_expect_eq(without_io, FUNCTIONS);
 }
 
 Test(firmware_enumeration, gives_vf_bars_of_a_visible_sriov_capability_room_for_all_vfs)
