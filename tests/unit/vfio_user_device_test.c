@@ -29,7 +29,8 @@ Test(vfio_user_device, is_described_as_its_server_does)
 	cr_expect_eq(info->bars[TD_BAR_PAGE].mappable_bytes, TD_PAGE_BYTES);
 	cr_expect(info->bars[TD_BAR_PORTS].io);
 	cr_expect_eq(info->rom_bytes, TD_ROM_BYTES);
-	cr_expect_eq(tenon_space_interface(fixture.space), TENON_INTERFACE_AUTO, "the kernel's interface is still open");
+	cr_expect_eq(tenon_space_interface(fixture.space), TENON_INTERFACE_AUTO,
+		     "the kernel's interface is still open");
 	cr_expect_eq(reg(&fixture, TD_RESETS_COMMAND), 1, "it was not reset when it was opened");
 	close_one(&fixture);
 }
