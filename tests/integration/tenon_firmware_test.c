@@ -141,7 +141,7 @@ Test(tenon_firmware, load_finds_one_wrong_bit)
 {
 	static const size_t size_bytes = 16 << 20;
 	struct run run;
-	run_start(&run, ARGS(FIRMWARE("mode=load rate=200 size=256"), "--memory", "16M"), NULL);
+	run_start(&run, ARGS(FIRMWARE("mode=load rate=200 size=256"), "--memory", "16M,shared"), NULL);
 	run_expect(&run, "# load ms=", 1);
 	uint8_t *memory = guest_memory(&run, size_bytes);
 	memory[0x800000 + 5 * 4096 + 16] ^= 4; /* the number of the fifth page */
