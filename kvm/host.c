@@ -130,6 +130,37 @@ static int host_intx_level(void *host, unsigned pin, bool asserted, struct tenon
 	return tenon_vm_irq_line_hold(self->vm, (uint32_t)gsi, asserted, err);
 }
 
+static struct tenon_vm_ioeventfd vm_ioeventfd(const struct tenon_ioeventfd *ioeventfd)
+{
+	return (struct tenon_vm_ioeventfd){
+		.size = sizeof(struct tenon_vm_ioeventfd),
+		.address = ioeventfd->gpa,
+		.width_bytes = ioeventfd->width_bytes,
+		.match = ioeventfd->match,
+		.value = ioeventfd->value,
+		.eventfd = ioeventfd->eventfd,
+	};
+}
+
+static int host_ioeventfd_attach(void *host, const struct tenon_ioeventfd *ioeventfd, struct tenon_error *err)
+{
+	const struct tenon_vm_host *self = host;
+	const struct tenon_vm_ioeventfd what = vm_ioeventfd(ioeventfd);
+	if (self->answers && !self->answers(self->context, ioeventfd->gpa, 1))
+		return tenon_fail(err, -EEXIST,
+				  "ioeventfd at 0x%" PRIx64 ": another device answers there; move the BAR",
+				  ioeventfd->gpa);
+	return tenon_vm_ioeventfd_attach(self->vm, &what, err);
+}
+
+static void host_ioeventfd_detach(void *host, const struct tenon_ioeventfd *ioeventfd)
+{
+	const struct tenon_vm_host *self = host;
+	const struct tenon_vm_ioeventfd what = vm_ioeventfd(ioeventfd);
+	struct tenon_error error;
+	log_failure(host, tenon_vm_ioeventfd_detach(self->vm, &what, &error), &error);
+}
+
 const struct tenon_host_ops tenon_vm_host_ops = {
 	.size = sizeof(struct tenon_host_ops),
 	.file_add = host_file_add,
@@ -145,5 +176,7 @@ const struct tenon_host_ops tenon_vm_host_ops = {
 	.intx_attach = host_intx_attach,
 	.intx_detach = host_intx_detach,
 	.intx_level = host_intx_level,
+	.ioeventfd_attach = host_ioeventfd_attach,
+	.ioeventfd_detach = host_ioeventfd_detach,
 	.log = host_log,
 };

@@ -176,6 +176,9 @@ int bars_init(struct tenon_device *device, struct tenon_error *err)
 		trim_to_pages(&device->bars.bar[i].region);
 		if (!device->info.bars[i].io)
 			map_areas(device, i);
+		code = bells_query(device, i, err);
+		if (code < 0)
+			return code;
 	}
 	make_rom_register(device);
 	device->info.peer_to_peer = device->info.peer_to_peer && is_any_mapped(device);
@@ -240,6 +243,12 @@ static uint64_t wanted_gpa(const struct tenon_device *device, const struct bar *
 	return bar->placed.address + bar->region.areas[area].offset;
 }
 
+static uint64_t wanted_bells(const struct tenon_device *device, const struct bar *bar)
+{
+	bool seen = device->bars.trapped || device->remote.lost;
+	return bar->placed.enabled && !seen ? bar->placed.address : 0;
+}
+
 /*
  * Other devices reach what the guest reaches, at the same address. Not all of a guest's addresses are DMA addresses.
  *
@@ -294,6 +303,7 @@ static bool take_back(struct tenon_device *device, struct bar *bar, unsigned are
 /* Takes back what is not where it is to be. What cannot be taken back stays where it is, and is tried again every time. */
 static void withdraw(struct tenon_device *device, struct bar *bar)
 {
+	bells_withdraw(device, bar, wanted_bells(device, bar));
 	for (unsigned i = 0; i < bar->region.area_count; i++) {
 		uint64_t gpa = wanted_gpa(device, bar, i);
 		if (bar->peer_gpa[i] && bar->peer_gpa[i] != gpa)
@@ -326,6 +336,7 @@ static void map_into_guest(struct tenon_device *device, struct bar *bar)
 		if (gpa && bar->area_gpa[i] == gpa)
 			map_for_peers(device, bar, i);
 	}
+	bells_place(device, bar, wanted_bells(device, bar));
 }
 
 void bars_withdraw(struct tenon_device *device)
@@ -380,8 +391,8 @@ int bars_map_again(struct tenon_device *device, struct tenon_error *err)
 	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
 		struct bar *bar = &device->bars.bar[i];
 		struct transport_region region;
-		int code = 0;
-		if (bar->hva)
+		int code = bells_query(device, i, err);
+		if (bar->hva && code == 0)
 			code = device->transport->ops->region_info(device->transport, i, &region, err);
 		for (unsigned area = 0; bar->hva && code == 0 && area < bar->region.area_count; area++)
 			code = device->transport->ops->region_map(device->transport, i, &bar->region.areas[area],

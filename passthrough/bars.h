@@ -11,6 +11,7 @@
 
 #include <tenon/device.h>
 
+#include "bells.h"
 #include "transport.h"
 
 struct tenon_device;
@@ -25,6 +26,7 @@ struct bar {
 	bool refused, peers_refused;            /* since it was placed: not to be tried again there */
 	bool peers_told;                        /* that it is out of reach somewhere: once is enough */
 	bool stuck_told;                        /* that something cannot be taken back */
+	struct bells bells;
 };
 
 struct bars {

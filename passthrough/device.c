@@ -63,7 +63,7 @@ void device_hardware_config_write(struct tenon_device *device, unsigned offset, 
 }
 
 SIZED_WHOLE(struct tenon_device_options, reserved);
-SIZED_WHOLE(struct tenon_host_ops, intx_level);
+SIZED_WHOLE(struct tenon_host_ops, ioeventfd_detach);
 
 /* What their first versions had: never changed, whatever is appended. */
 #define OPTIONS_FIRST_BYTES SIZED_THROUGH(struct tenon_device_options, reserved)
@@ -117,7 +117,7 @@ static int check_options(const struct tenon_device_options *options, struct teno
 	ops = &known->ops;
 	if (!ops->bar_placed || !ops->route_set || !ops->route_commit || !ops->route_free || !ops->irqfd_attach ||
 	    !ops->irqfd_detach || !ops->memory_map != !ops->memory_unmap || !ops->file_add != !ops->file_remove ||
-	    !ops->intx_attach != !ops->intx_detach)
+	    !ops->intx_attach != !ops->intx_detach || !ops->ioeventfd_attach != !ops->ioeventfd_detach)
 		return tenon_fail(err, -EINVAL, "device: a required host operation is missing; see <tenon/host.h>");
 	if (options->intx == TENON_INTX_TRAPPED && !ops->intx_level)
 		return tenon_fail(err, -EINVAL, "device: trapped INTx needs the host operation intx_level; set it");

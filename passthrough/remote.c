@@ -8,13 +8,23 @@
 #include "kernel.h"
 #include "remote.h"
 
-#define NS_PER_MS        UINT64_C(1000000)
-#define WAIT_FIRST_MS    100u
-#define WAIT_LONGEST_MS  10000u
+#define NS_PER_MS       UINT64_C(1000000)
+#define WAIT_FIRST_MS   100u
+#define WAIT_LONGEST_MS 10000u
 
 static bool is_remote(const struct tenon_device *device)
 {
 	return device->transport && device->transport->remote;
+}
+
+static int watch(struct tenon_device *device, int fd, enum event_id id, struct tenon_error *err)
+{
+	int code = fd < 0 ? fd : kernel_poll_add(device->events.poll_fd, fd, id, false);
+	if (code < 0)
+		return tenon_fail(err, code,
+				  "%s: cannot watch its server: %s; raise the limit of open files (ulimit -n)",
+				  device->address.name, strerror(-code));
+	return 0;
 }
 
 int remote_init(struct tenon_device *device, struct tenon_error *err)
@@ -22,18 +32,9 @@ int remote_init(struct tenon_device *device, struct tenon_error *err)
 	struct transport *transport = device->transport;
 	if (!is_remote(device))
 		return 0;
-	int timer = kernel_timer();
-	int code = timer;
-	device->remote.timer = timer;
-	if (code >= 0)
-		code = kernel_poll_add(device->events.poll_fd, timer, EVENT_ID_REMOTE_TIMER, false);
-	if (code == 0)
-		code = kernel_poll_add(device->events.poll_fd, transport->remote->poll_fd(transport), EVENT_ID_REMOTE,
-				       false);
-	if (code < 0)
-		return tenon_fail(err, code, "%s: cannot watch its server: %s; raise the limit of open files (ulimit -n)",
-				  device->address.name, strerror(-code));
-	return 0;
+	device->remote.timer = kernel_timer();
+	int code = watch(device, device->remote.timer, EVENT_ID_REMOTE_TIMER, err);
+	return code < 0 ? code : watch(device, transport->remote->poll_fd(transport), EVENT_ID_REMOTE, err);
 }
 
 void remote_finish(struct tenon_device *device)
@@ -59,7 +60,7 @@ static void lose(struct tenon_device *device)
 		   remote->reconnect ? "restart its server: it is waited for"
 				     : "restart its server and the VM, or assign it with reconnect=on");
 	remote->lost = remote->gone_news = true;
-	remote->hung = remote->back_news = false;
+	remote->hung = remote->back_news = remote->refusal_told = false;
 	remote->wait_ms = WAIT_FIRST_MS;
 	interrupts_reset(device);
 	bars_update(device);
@@ -76,12 +77,13 @@ void remote_end(struct tenon_device *device)
 	if (health == TRANSPORT_GONE)
 		lose(device);
 	else if (health == TRANSPORT_HUNG && !remote->hung)
-		device_log(device, TENON_LOG_ERROR,
-			   "%s: its server does not answer, and it reads as ones until it does; see what the server does",
-			   device->address.name);
+		device_log(
+			device, TENON_LOG_ERROR,
+			"%s: its server does not answer, and it reads as ones until it does; see what the server does",
+			device->address.name);
 	else if (health == TRANSPORT_WELL && remote->hung)
-		device_log(device, TENON_LOG_WARNING, "%s: its server answers again; what was written meanwhile is lost",
-			   device->address.name);
+		device_log(device, TENON_LOG_WARNING,
+			   "%s: its server answers again; what was written meanwhile is lost", device->address.name);
 	remote->hung = health == TRANSPORT_HUNG;
 }
 
@@ -95,8 +97,7 @@ static int return_to_guest(struct tenon_device *device, struct tenon_error *err)
 	if (code == 0)
 		code = events_arm(device, err);
 	if (code == 0)
-		code = kernel_poll_add(device->events.poll_fd, device->transport->remote->poll_fd(device->transport),
-				       EVENT_ID_REMOTE, false);
+		code = watch(device, device->transport->remote->poll_fd(device->transport), EVENT_ID_REMOTE, err);
 	return code;
 }
 
@@ -115,12 +116,16 @@ static void attempt(struct tenon_device *device)
 		remote->lost = false;
 		remote->back_news = true;
 		device_log(device, TENON_LOG_WARNING,
-			   "%s: its server is back; the guest finds the device as after power-on", device->address.name);
+			   "%s: its server is back; the guest finds the device as after power-on",
+			   device->address.name);
 		return;
 	}
 	/* A server that is not there yet is no news; another one is, once. */
-	if (code != -ENOENT && code != -ECONNREFUSED && remote->wait_ms == WAIT_FIRST_MS)
-		device_log(device, TENON_LOG_WARNING, "%s", error.message);
+	if (code != -ENOENT && code != -ECONNREFUSED) {
+		if (!remote->refusal_told)
+			device_log(device, TENON_LOG_WARNING, "%s", error.message);
+		remote->refusal_told = true;
+	}
 	kernel_timer_start(remote->timer, remote->wait_ms);
 	remote->wait_ms = remote->wait_ms * 2 < WAIT_LONGEST_MS ? remote->wait_ms * 2 : WAIT_LONGEST_MS;
 }

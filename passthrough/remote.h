@@ -24,10 +24,11 @@ struct tenon_device;
 
 struct remote {
 	bool reconnect;
-	bool lost;     /* it is gone, and the guest was told by ones */
-	bool hung;     /* the user was told that it does not answer */
-	int timer;     /* wakes the event loop for news and attempts; -1 */
-	unsigned wait_ms; /* before the next attempt */
+	bool lost;                 /* it is gone, and the guest was told by ones */
+	bool hung;                 /* the user was told that it does not answer */
+	int timer;                 /* wakes the event loop for news and attempts; -1 */
+	unsigned wait_ms;          /* before the next attempt */
+	bool refusal_told;         /* the user was told why an attempt failed */
 	bool gone_news, back_news; /* events that the VMM has not taken */
 };
 

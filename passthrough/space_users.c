@@ -35,7 +35,8 @@ static int record(struct space_users *users, const struct tenon_space_region *re
 		users->windows[users->window_count++] = (struct space_window){.region = *region, .owner = owner};
 	pthread_rwlock_unlock(&users->windows_lock);
 	return room ? 0
-		    : tenon_fail(err, -ENOSPC, "memory at 0x%llx: more than %d windows of devices into it; assign fewer",
+		    : tenon_fail(err, -ENOSPC,
+				 "memory at 0x%llx: more than %d windows of devices into it; assign fewer",
 				 (unsigned long long)region->gpa, SPACE_WINDOWS_MAX);
 }
 
@@ -63,7 +64,8 @@ static const struct tenon_space_region *window_at(const struct space_users *user
 }
 
 /* One access may go over neighbouring windows. Copies when `out` or `in` is given, else only checks. */
-static int walk(const struct space_users *users, uint64_t gpa, uint8_t *out, const uint8_t *in, size_t bytes, bool write)
+static int walk(const struct space_users *users, uint64_t gpa, uint8_t *out, const uint8_t *in, size_t bytes,
+		bool write)
 {
 	while (bytes) {
 		const struct tenon_space_region *region = window_at(users, gpa);
@@ -173,8 +175,8 @@ int space_users_add(struct space_users *users, const struct tenon_space_region *
 	return code;
 }
 
-int space_users_remove(struct space_users *users, uint64_t gpa, uint64_t size_bytes,
-		       const struct space_member *owner, struct tenon_error *err)
+int space_users_remove(struct space_users *users, uint64_t gpa, uint64_t size_bytes, const struct space_member *owner,
+		       struct tenon_error *err)
 {
 	forget(users, gpa, size_bytes);
 	int code = lock_for(users, owner != NULL, err);

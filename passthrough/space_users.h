@@ -55,8 +55,8 @@ struct vu_memory space_users_memory(struct space_users *users);
 int space_users_add(struct space_users *users, const struct tenon_space_region *region,
 		    const struct space_member *owner, struct tenon_error *err);
 /** The reverse. Asking for it fails from now on in any case. @return 0; -EBUSY as above: try again */
-int space_users_remove(struct space_users *users, uint64_t gpa, uint64_t size_bytes,
-		       const struct space_member *owner, struct tenon_error *err);
+int space_users_remove(struct space_users *users, uint64_t gpa, uint64_t size_bytes, const struct space_member *owner,
+		       struct tenon_error *err);
 
 /** Tells a server of all windows. On failure it is not on the list. */
 int space_users_join(struct space_users *users, struct space_member *member, struct vu_socket *socket, const char *name,

@@ -28,10 +28,11 @@ int vu_dma_map(struct vu_socket *socket, const char *name, const struct tenon_sp
 {
 	uint64_t page = vu_socket_page_bytes(socket);
 	if (page && (region->gpa | region->size_bytes) & (page - 1))
-		return tenon_fail(err, -EINVAL,
-				  "%s: its server takes memory in units of 0x%llx bytes, and that at 0x%llx is not; lay "
-				  "memory out so, or update the server",
-				  name, (unsigned long long)page, (unsigned long long)region->gpa);
+		return tenon_fail(
+			err, -EINVAL,
+			"%s: its server takes memory in units of 0x%llx bytes, and that at 0x%llx is not; lay "
+			"memory out so, or update the server",
+			name, (unsigned long long)page, (unsigned long long)region->gpa);
 	bool shared = region->fd > 0 && !region->read_only && vu_socket_fds(socket) > 0;
 	const struct vu_dma_map map = {
 		.argsz = sizeof(map),
@@ -48,8 +49,8 @@ int vu_dma_map(struct vu_socket *socket, const char *name, const struct tenon_sp
 	int code = call(socket, &request, err);
 	if (code == -ETIMEDOUT) {
 		vu_socket_end(socket, "it does not say whether it has mapped memory");
-		return tenon_fail(err, -ENOTCONN, "%s: its server does not say whether it has mapped memory; restart it",
-				  name);
+		return tenon_fail(err, -ENOTCONN,
+				  "%s: its server does not say whether it has mapped memory; restart it", name);
 	}
 	if (code < 0 && code != -ENOTCONN)
 		return tenon_fail(err, code,

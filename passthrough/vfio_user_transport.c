@@ -25,7 +25,7 @@
 #define RESET_TIMEOUT_MS 500u
 #define DOORBELLS_MAX    VU_FDS_ANNOUNCED /* of a region: each comes with its eventfd, in one message */
 
-#define NS_PER_MS     UINT64_C(1000000)
+#define NS_PER_MS    UINT64_C(1000000)
 #define OPEN_NS      (10000 * NS_PER_MS) /* for all that opening asks */
 #define GREET_MS     100u                /* a server that is back: for its first answer, */
 #define RECONNECT_NS (1000 * NS_PER_MS)  /* and for all others */
@@ -48,7 +48,7 @@ struct vu_transport {
 	struct vu_region regions[REGIONS_MAX];
 	bool irq_known[IRQS_MAX];
 	struct transport_irq irqs[IRQS_MAX];
-	bool automasked[IRQS_MAX]; /* the server masks the line at each interrupt, as the kernel does */
+	bool automasked[IRQS_MAX];    /* the server masks the line at each interrupt, as the kernel does */
 	uint8_t header[HEADER_BYTES]; /* of config space, as it was after the reset */
 };
 
@@ -92,7 +92,8 @@ static int call(struct vu_transport *self, struct vu_call *call, struct tenon_er
 static int fail_lie(struct vu_transport *self, const char *lie, struct tenon_error *err)
 {
 	vu_socket_end(self->socket, lie);
-	return tenon_fail(err, note(self, -ENOTCONN), "%s: the device is gone: %s; restart its server", self->name, lie);
+	return tenon_fail(err, note(self, -ENOTCONN), "%s: the device is gone: %s; restart its server", self->name,
+			  lie);
 }
 
 static void drop_fds(struct vu_call *call)
@@ -156,8 +157,8 @@ static void add_areas(struct vu_region *region, const uint8_t *reply, uint32_t b
 	struct vu_sparse sparse;
 	memcpy(&head, reply, sizeof(head));
 	uint32_t first = head.flags & VFIO_REGION_INFO_FLAG_CAPS ? head.cap_offset : 0;
-	uint32_t at = info_capability(reply, bytes, sizeof(head), first, VFIO_REGION_INFO_CAP_SPARSE_MMAP,
-				      sizeof(sparse));
+	uint32_t at =
+		info_capability(reply, bytes, sizeof(head), first, VFIO_REGION_INFO_CAP_SPARSE_MMAP, sizeof(sparse));
 	if (!at) {
 		add_area(region, 0, head.bytes);
 		return;
@@ -179,8 +180,7 @@ static void add_areas(struct vu_region *region, const uint8_t *reply, uint32_t b
 static void take_file(struct vu_region *region, struct vu_call *reply)
 {
 	struct vu_region_info head;
-	const uint32_t flags =
-		VFIO_REGION_INFO_FLAG_MMAP | VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
+	const uint32_t flags = VFIO_REGION_INFO_FLAG_MMAP | VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
 	memcpy(&head, reply->reply, sizeof(head));
 	bool cut = head.argsz > reply->reply_bytes; /* its capabilities did not fit */
 	if ((head.flags & flags) != flags || cut || reply->reply_fd_count == 0 ||
@@ -520,7 +520,8 @@ static int hot_reset_info(struct transport *transport, struct transport_hot_rese
 
 static int hot_reset(struct transport *transport, const int *group_fds, unsigned count, struct tenon_error *err)
 {
-	return tenon_fail(err, -EOPNOTSUPP, "%s: no bus of it can be reset; reset the device", vu_transport(transport)->name);
+	return tenon_fail(err, -EOPNOTSUPP, "%s: no bus of it can be reset; reset the device",
+			  vu_transport(transport)->name);
 }
 
 /* ---- Beginning and end ---- */
@@ -547,8 +548,8 @@ static int read_config(struct vu_transport *self, struct tenon_error *err)
 {
 	int code = region_read(&self->transport, VFIO_PCI_CONFIG_REGION_INDEX, 0, self->header, sizeof(self->header));
 	if (code < 0)
-		return tenon_fail(err, code, "%s: cannot read its config space: %s; see what its server says", self->name,
-				  strerror(-code));
+		return tenon_fail(err, code, "%s: cannot read its config space: %s; see what its server says",
+				  self->name, strerror(-code));
 	return 0;
 }
 
@@ -562,9 +563,10 @@ static int set_up(struct vu_transport *self, struct tenon_error *err)
 	if (code == 0)
 		code = region_info(&self->transport, VFIO_PCI_CONFIG_REGION_INDEX, &config, err);
 	if (code == 0 && config.size_bytes < HEADER_BYTES)
-		code = tenon_fail(err, -ENODEV,
-				  "%s: its config space has %llu bytes, less than PCI's header of 64; update its server",
-				  self->name, (unsigned long long)config.size_bytes);
+		code = tenon_fail(
+			err, -ENODEV,
+			"%s: its config space has %llu bytes, less than PCI's header of 64; update its server",
+			self->name, (unsigned long long)config.size_bytes);
 	if (code == 0)
 		code = read_config(self, err);
 	return code;
@@ -658,8 +660,8 @@ static int reconnect(struct transport *transport, struct tenon_error *err)
 	if (code == 0)
 		code = compare(self, &fresh, err);
 	if (code == 0)
-		code = tenon_fail(err, -ENODEV, "%s: another device answers there; start the server of the one that was",
-				  self->name);
+		code = tenon_fail(err, -ENODEV,
+				  "%s: another device answers there; start the server of the one that was", self->name);
 	if (code > 0)
 		code = space_rejoin_user(self->space, self->member, fresh.socket, err);
 	if (code < 0) {

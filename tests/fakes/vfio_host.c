@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <tenon/device.h>
 
@@ -41,8 +42,9 @@ bool host_fail_any(enum host_op op, unsigned n, int error)
 
 static int enter(struct fake_host *host, enum host_op op, struct tenon_error *err)
 {
-	static const char *const names[HOST_OPS] = {"file_add",     "memory_map",   "memory_unmap", "route_set",
-						    "route_commit", "irqfd_attach", "intx_attach",  "intx_level"};
+	static const char *const names[HOST_OPS] = {"file_add",    "memory_map",   "memory_unmap",
+						    "route_set",   "route_commit", "irqfd_attach",
+						    "intx_attach", "intx_level",   "ioeventfd_attach"};
 	int error = host->always_error[op];
 	host->calls[op]++;
 	if (host->fail_in[op] && --host->fail_in[op] == 0)
@@ -336,6 +338,43 @@ static void closing(void *context, int fd)
 	}
 }
 
+static int ioeventfd_attach(void *context, const struct tenon_ioeventfd *bell, struct tenon_error *err)
+{
+	struct fake_host *host = context;
+	int code = enter(host, HOST_IOEVENTFD, err);
+	if (code < 0)
+		return code;
+	if (host->bell_count == HOST_BELLS)
+		return tenon_fail(err, -ENOSPC, "host: no more ioeventfds; detach some");
+	host->bells[host->bell_count++] = *bell;
+	return 0;
+}
+
+static void ioeventfd_detach(void *context, const struct tenon_ioeventfd *bell)
+{
+	struct fake_host *host = context;
+	unsigned at = 0;
+	while (at < host->bell_count && memcmp(&host->bells[at], bell, sizeof(*bell)) != 0)
+		at++;
+	if (at == host->bell_count)
+		fake_report_misuse("ioeventfd_detach of what was not attached, at 0x%llx",
+				   (unsigned long long)bell->gpa);
+	else
+		host->bells[at] = host->bells[--host->bell_count];
+}
+
+bool host_ring(const struct fake_host *host, uint64_t gpa, unsigned size_bytes, uint64_t value)
+{
+	const uint64_t one = 1;
+	for (unsigned i = 0; i < host->bell_count; i++) {
+		const struct tenon_ioeventfd *bell = &host->bells[i];
+		if (bell->gpa == gpa && (!bell->width_bytes || bell->width_bytes == size_bytes) &&
+		    (!bell->match || bell->value == value))
+			return write(bell->eventfd, &one, sizeof(one)) == sizeof(one);
+	}
+	return false;
+}
+
 void host_init(struct fake_host *host)
 {
 	memset(host, 0, sizeof(*host));
@@ -355,6 +394,8 @@ void host_init(struct fake_host *host)
 		.intx_detach = intx_detach,
 		.intx_level = intx_level,
 		.log = log_line,
+		.ioeventfd_attach = ioeventfd_attach,
+		.ioeventfd_detach = ioeventfd_detach,
 	};
 	for (unsigned i = 0; i < HOST_ROUTES; i++)
 		host->routes[i].eventfd = -1;
@@ -440,6 +481,8 @@ const char *host_leftovers(const struct fake_host *host)
 		snprintf(text, sizeof(text), "%u message routes are not freed", host->route_count);
 	if (host->irqfd_count)
 		snprintf(text, sizeof(text), "%u irqfds are still attached", host->irqfd_count);
+	if (host->bell_count)
+		snprintf(text, sizeof(text), "%u ioeventfds are still attached", host->bell_count);
 	if (kvm.count)
 		snprintf(text, sizeof(text), "the hypervisor still holds fd %d", kvm.files[0]);
 	for (unsigned pin = 1; pin <= 4; pin++) {

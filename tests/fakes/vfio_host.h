@@ -16,6 +16,7 @@
 #define HOST_MAPS     32
 #define HOST_MESSAGES 4096
 #define HOST_LOGS     64
+#define HOST_BELLS    64
 
 enum host_op {
 	HOST_FILE_ADD,
@@ -26,6 +27,7 @@ enum host_op {
 	HOST_IRQFD_ATTACH,
 	HOST_INTX_ATTACH,
 	HOST_INTX_LEVEL,
+	HOST_IOEVENTFD,
 	HOST_OPS,
 };
 
@@ -66,6 +68,9 @@ struct fake_host {
 		unsigned edges;        /* how often the line rose */
 	} intx[5];                     /* by pin, 1-4 */
 
+	struct tenon_ioeventfd bells[HOST_BELLS];
+	unsigned bell_count;
+
 	struct {
 		enum tenon_log_level level;
 		char text[512];
@@ -93,6 +98,9 @@ void host_loop(struct fake_host *host);
 void host_end_of_interrupt(struct fake_host *host, unsigned pin);
 /** How many messages with this data have been delivered, after host_loop. */
 unsigned host_messages(struct fake_host *host, uint32_t data);
+
+/** The guest writes to memory. @return whether that signalled an eventfd; else it traps */
+bool host_ring(const struct fake_host *host, uint64_t gpa, unsigned size_bytes, uint64_t value);
 
 /** Whether a guest physical address reaches BAR memory without a trap; the memory if so. */
 uint8_t *host_mapped(const struct fake_host *host, uint64_t gpa);

@@ -142,8 +142,8 @@ int kernel_poll_change(int poll, int fd, uint32_t id, bool readable, bool writab
 	int code = model_calls_enter(FAKE_POLL_CHANGE);
 	if (code < 0)
 		return code;
-	struct epoll_event event = {
-		.events = (readable ? (uint32_t)EPOLLIN : 0) | (writable ? (uint32_t)EPOLLOUT : 0), .data.u32 = id};
+	struct epoll_event event = {.events = (readable ? (uint32_t)EPOLLIN : 0) | (writable ? (uint32_t)EPOLLOUT : 0),
+				    .data.u32 = id};
 	if (epoll_ctl(poll, EPOLL_CTL_MOD, fd, &event) < 0)
 		fake_report_misuse("fd %d changed in poll set %d, where it is not", fd, poll);
 	return 0;

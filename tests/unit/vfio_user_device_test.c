@@ -352,3 +352,68 @@ Test(vfio_user_device, takes_large_configuration_in_small_pieces)
 	cr_expect_eq(copy(&fixture, 0x10000, 0x80000, 0x1000, 0), TD_STATUS_DONE);
 	close_one(&fixture);
 }
+
+/* ---- Doorbells ---- */
+
+static void rings(const struct testdev_options *options)
+{
+	struct fixture fixture;
+	open_one(&fixture, options, true);
+	cr_expect_eq(fixture.host.bell_count, TD_DOORBELL_FAST);
+	cr_assert(host_ring(&fixture.host, REGISTERS_GPA + TD_DOORBELL(3), 4, 1));
+	cr_expect(reg_becomes(&fixture, TD_DOORBELLS + 4 * 3, ~0u, 1));
+	/* The others trap, and a width that is not theirs. */
+	cr_expect_not(host_ring(&fixture.host, REGISTERS_GPA + TD_DOORBELL(TD_DOORBELL_FAST), 4, 1));
+	cr_expect_not(host_ring(&fixture.host, REGISTERS_GPA + TD_DOORBELL(3), 8, 1));
+	set_reg(&fixture, TD_DOORBELL(TD_DOORBELL_FAST), 1);
+	cr_expect_eq(reg(&fixture, TD_DOORBELLS + 4 * TD_DOORBELL_FAST), 1);
+	/* They follow the BAR. */
+	guest_config_write(&fixture, PCI_BASE_ADDRESS_0, 4, 0xe2000000);
+	cr_expect_not(host_ring(&fixture.host, REGISTERS_GPA + TD_DOORBELL(3), 4, 1));
+	cr_expect(host_ring(&fixture.host, 0xe2000000 + TD_DOORBELL(3), 4, 1));
+	guest_command(&fixture, 0, PCI_COMMAND_MEMORY);
+	cr_expect_eq(fixture.host.bell_count, 0);
+	guest_command(&fixture, PCI_COMMAND_MEMORY, 0);
+	cr_expect_eq(fixture.host.bell_count, TD_DOORBELL_FAST);
+	close_one(&fixture);
+}
+
+Test(vfio_user_device, doorbells_ring_without_the_vmm)
+{
+	rings(NULL);
+}
+
+Test(vfio_user_device, doorbells_in_libvfio_users_layout_ring_too)
+{
+	rings(&(struct testdev_options){.long_sub_regions = true});
+}
+
+Test(vfio_user_device, doorbells_that_the_hypervisor_refuses_trap)
+{
+	struct fixture fixture;
+	server_start(&servers[0], NULL);
+	space_init(&fixture, 1, true);
+	host_fail_always(&fixture.host, HOST_IOEVENTFD, ENOSPC);
+	const struct tenon_device_options options = options_for(&fixture, 0);
+	cr_assert_eq(try_open(&fixture, &options), 0, "%s", fixture.err.message);
+	place(&fixture);
+	set_reg(&fixture, TD_DOORBELL(3), 1);
+	cr_expect_eq(reg(&fixture, TD_DOORBELLS + 4 * 3), 1);
+	cr_expect(host_logged(&fixture.host, "doorbell"));
+	close_one(&fixture);
+}
+
+Test(vfio_user_device, doorbells_stay_trapped_while_every_access_must_be_seen)
+{
+	struct fixture fixture;
+	server_start(&servers[0], NULL);
+	space_init(&fixture, 1, true);
+	struct tenon_device_options options = options_for(&fixture, 0);
+	options.intx = TENON_INTX_TRAPPED;
+	cr_assert_eq(try_open(&fixture, &options), 0, "%s", fixture.err.message);
+	place(&fixture);
+	cr_expect_eq(fixture.host.bell_count, 0);
+	guest_msix_control(&fixture, true, false);
+	cr_expect_eq(fixture.host.bell_count, TD_DOORBELL_FAST);
+	close_one(&fixture);
+}

@@ -39,6 +39,17 @@ struct tenon_bar_placement {
 	uint64_t size_bytes; /* power of two */
 };
 
+/* A guest's write to memory that signals an eventfd and does nothing else. */
+struct tenon_ioeventfd {
+	size_t size; /* sizeof(struct tenon_ioeventfd) */
+	uint64_t gpa;
+	uint64_t value;      /* with `match`: only a write of this */
+	int eventfd;         /* borrowed until it is detached */
+	uint8_t width_bytes; /* of the write: 1, 2, 4 or 8; 0: any */
+	bool match;
+	uint8_t reserved[2]; /* zero */
+};
+
 /* Optional operations are marked; the others must be set. */
 struct tenon_host_ops {
 	size_t size; /* sizeof(struct tenon_host_ops) */
@@ -99,6 +110,13 @@ struct tenon_host_ops {
 	 * the device has no INTx until it is reset; of false it is logged and tried again. Optional.
 	 */
 	int (*intx_level)(void *host, unsigned pin, bool asserted, struct tenon_error *err);
+
+	/*
+	 * Has a guest's write signal an eventfd inside the kernel: a doorbell of a vfio-user device, in one of its BARs as placed now.
+	 * Refused where this BAR does not answer, it comes as tenon_device_bar_write(). Optional, both or none.
+	 */
+	int (*ioeventfd_attach)(void *host, const struct tenon_ioeventfd *ioeventfd, struct tenon_error *err);
+	void (*ioeventfd_detach)(void *host, const struct tenon_ioeventfd *ioeventfd);
 };
 
 #pragma GCC visibility pop
