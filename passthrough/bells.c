@@ -12,8 +12,8 @@ int bells_query(struct tenon_device *device, unsigned bar, struct tenon_error *e
 	*bells = (struct bells){0};
 	if (!transport->remote || !device->ops->ioeventfd_attach || device->info.bars[bar].io)
 		return 0;
-	int count = transport->remote->doorbells(transport, VFIO_PCI_BAR0_REGION_INDEX + bar, bells->bell, BELLS_MAX,
-						 err);
+	int count =
+		transport->remote->doorbells(transport, VFIO_PCI_BAR0_REGION_INDEX + bar, bells->bell, BELLS_MAX, err);
 	bells->count = count > 0 ? (unsigned)count : 0;
 	return count < 0 ? count : 0;
 }

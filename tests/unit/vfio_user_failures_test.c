@@ -37,8 +37,8 @@ static int open_with(const struct testdev_options *options, struct tenon_error *
 	return code;
 }
 
-static const char *const commands[] = {"version",  "info",	  "reset",	   "region-info",
-				       "irq-info", "region-read", "region-io-fds", "dma-map", "set-irqs"};
+static const char *const commands[] = {"version",     "info",          "reset",   "region-info", "irq-info",
+				       "region-read", "region-io-fds", "dma-map", "set-irqs"};
 
 static void each_command(const char *fault)
 {
@@ -97,7 +97,8 @@ Test(vfio_user_failures, silence_is_told)
 /* Answers of another size, which not all commands notice: those without a fixed size, when the rest makes sense. */
 Test(vfio_user_failures, sizes_that_are_wrong_harm_nobody)
 {
-	static const char *const faults[] = {"wrong-size=-1", "wrong-size=-17", "wrong-size=1", "wrong-size=100000", "twice"};
+	static const char *const faults[] = {"wrong-size=-1", "wrong-size=-17", "wrong-size=1", "wrong-size=100000",
+					     "twice"};
 	for (unsigned i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
 		for (unsigned command = 0; command < sizeof(commands) / sizeof(commands[0]); command++) {
 			struct testdev_options options = {0};
@@ -140,8 +141,9 @@ Test(vfio_user_failures, options_that_are_for_other_devices_are_refused)
 	cr_expect_eq(code, -EINVAL);
 	assert_message(&fixture.err, code);
 	static const char *const bad[] = {
-		"vfio-user:", "vfio-user:/a/path/that/is/longer/than/the/hundred/and/eight/bytes/which/the/address/of/a/UNIX/"
-			      "socket/has/room/for/at/most"};
+		"vfio-user:",
+		"vfio-user:/a/path/that/is/longer/than/the/hundred/and/eight/bytes/which/the/address/of/a/UNIX/"
+		"socket/has/room/for/at/most"};
 	for (unsigned i = 0; i < 2; i++) {
 		device = options_for(&fixture, 0);
 		device.address = bad[i];
@@ -243,8 +245,8 @@ static void lie(const char *fault, const char *command)
 
 Test(vfio_user_failures, a_server_that_lies_in_use_is_cut_off)
 {
-	static const char *const faults[] = {"disconnect", "vanish", "wrong-size=-1", "wrong-size=8", "wrong-id",
-					     "wrong-command", "short=1"};
+	static const char *const faults[] = {"disconnect", "vanish",        "wrong-size=-1", "wrong-size=8",
+					     "wrong-id",   "wrong-command", "short=1"};
 	for (unsigned i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
 		lie(faults[i], "region-read");
 		lie(faults[i], "region-write");
