@@ -44,13 +44,13 @@ enum {
 	ANSWER_NONE = 7,  /* a byte: 0 silence, else the end */
 };
 
-#define RAM_GPA       0x100000u
-#define RAM_BYTES     0x10000u
-#define CLOSED_GPA    0x200000u /* devices may only read it */
-#define BAR_BYTES     0x4000u
-#define MESSAGE_MAX   70000u
-#define REGION_COUNT  9
-#define NS_PER_MS     UINT64_C(1000000)
+#define RAM_GPA      0x100000u
+#define RAM_BYTES    0x10000u
+#define CLOSED_GPA   0x200000u /* devices may only read it */
+#define BAR_BYTES    0x4000u
+#define MESSAGE_MAX  70000u
+#define REGION_COUNT 9
+#define NS_PER_MS    UINT64_C(1000000)
 
 static struct {
 	const uint8_t *data;
@@ -159,8 +159,8 @@ static void answer_region_info(struct answer *answer, const uint8_t *request)
 	info.flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE |
 		     (mapped ? VFIO_REGION_INFO_FLAG_MMAP | VFIO_REGION_INFO_FLAG_CAPS : 0);
 	info.bytes = info.index == VFIO_PCI_CONFIG_REGION_INDEX ? sizeof(server.config)
-		     : info.index == 0 || mapped		? BAR_BYTES
-		     : info.index == 4				? 16
+		     : info.index == 0 || mapped                ? BAR_BYTES
+		     : info.index == 4                          ? 16
 								: 0;
 	info.offset = 0;
 	info.cap_offset = mapped ? sizeof(info) : 0;
@@ -323,7 +323,8 @@ static void answer_request(const struct vu_header *header, const uint8_t *reques
 	}
 	bool silent = (choices & CHOICE_ANSWER) == ANSWER_NONE;
 	spoil(&answer, choices);
-	for (unsigned i = 0; !silent && !(header->flags & VU_FLAG_NO_REPLY) && i < (choices & CHOICE_TWICE ? 2 : 1); i++)
+	for (unsigned i = 0; !silent && !(header->flags & VU_FLAG_NO_REPLY) && i < (choices & CHOICE_TWICE ? 2 : 1);
+	     i++)
 		send_answer(&answer);
 	if (passed >= 0)
 		close(passed);
@@ -565,16 +566,22 @@ static unsigned open_fds(void)
 static void make_config(void)
 {
 	static const uint8_t header[] = {
-		[PCI_VENDOR_ID] = 0x4e,	      0x7e,
-		[PCI_DEVICE_ID] = 1,	      0,
+		[PCI_VENDOR_ID] = 0x4e,
+		0x7e,
+		[PCI_DEVICE_ID] = 1,
+		0,
 		[PCI_STATUS] = PCI_STATUS_CAP_LIST,
 		[PCI_BASE_ADDRESS_4] = 1,
 		[PCI_CAPABILITY_LIST] = 0x40,
 		[PCI_INTERRUPT_PIN] = 1,
-		[0x40] = PCI_CAP_ID_MSIX,     0,
-		[0x42] = 19,		      0,
-		[0x44] = 0,		      0x20, /* table: BAR 0, 0x2000 */
-		[0x48] = 0,		      0x30, /* pending bits: 0x3000 */
+		[0x40] = PCI_CAP_ID_MSIX,
+		0,
+		[0x42] = 19,
+		0,
+		[0x44] = 0,
+		0x20, /* table: BAR 0, 0x2000 */
+		[0x48] = 0,
+		0x30, /* pending bits: 0x3000 */
 	};
 	memcpy(server.config, header, sizeof(header));
 }
@@ -598,7 +605,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct tenon_space *space;
 	const struct tenon_space_region regions[] = {
 		{.size = sizeof(regions[0]), .gpa = RAM_GPA, .size_bytes = RAM_BYTES, .hva = ram},
-		{.size = sizeof(regions[0]), .gpa = CLOSED_GPA, .size_bytes = 0x1000, .hva = closed, .read_only = true}};
+		{.size = sizeof(regions[0]),
+		 .gpa = CLOSED_GPA,
+		 .size_bytes = 0x1000,
+		 .hva = closed,
+		 .read_only = true}};
 	unsigned fds_before = open_fds();
 	input.data = data;
 	input.left = size;

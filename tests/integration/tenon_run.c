@@ -40,8 +40,8 @@ static int make_stream(int wish, int number, int *ours)
 	return number == STDIN_FILENO ? ends[0] : ends[1];
 }
 
-static void become_program(const char *const *args, const int theirs[3], const struct run_streams *streams,
-			   pid_t parent)
+static void become_program(const char *program, const char *const *args, const int theirs[3],
+			   const struct run_streams *streams, pid_t parent)
 {
 	static char name[] = "tenon";
 	char *argv[WORDS_MAX] = {name};
@@ -69,13 +69,18 @@ static void become_program(const char *const *args, const int theirs[3], const s
 		if (copies[i] >= 0)
 			dup2(copies[i], i);
 	}
-	execv(TENON_PROGRAM, argv);
+	execv(program, argv);
 	_exit(126);
 }
 
 static unsigned unfinished; /* programs between run_start and run_finish */
 
 void run_start(struct run *run, const char *const *args, const struct run_streams *streams)
+{
+	run_start_program(run, TENON_PROGRAM, args, streams);
+}
+
+void run_start_program(struct run *run, const char *program, const char *const *args, const struct run_streams *streams)
 {
 	static const struct run_streams pipes = {STREAM_PIPE, STREAM_PIPE, STREAM_PIPE, false};
 	if (!streams)
@@ -93,7 +98,7 @@ void run_start(struct run *run, const char *const *args, const struct run_stream
 	run->pid = fork();
 	cr_assert_geq(run->pid, 0);
 	if (run->pid == 0)
-		become_program(args, theirs, streams, parent);
+		become_program(program, args, theirs, streams, parent);
 	if (streams->in == STREAM_PIPE)
 		close(theirs[0]);
 	if (streams->out == STREAM_PIPE)

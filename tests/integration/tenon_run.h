@@ -42,6 +42,10 @@ struct run {
 /** Starts the program. @param streams NULL: pipes for all three */
 void run_start(struct run *run, const char *const *args, const struct run_streams *streams);
 
+/** The same for another program, of this path. */
+void run_start_program(struct run *run, const char *program, const char *const *args,
+		       const struct run_streams *streams);
+
 /** Writes to its standard input. */
 void run_send(struct run *run, const char *text);
 
