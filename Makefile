@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
 # Thin: each target says what it runs. CMake builds; tests/ holds everything else.
-.PHONY: help build install demo check bench lab format clean
+.PHONY: help build install demo demo-lab check bench lab format clean
 PREFIX ?= /usr/local
 help:
 	@echo 'make build   build/tenon, for use (release)'
 	@echo 'make install PREFIX=/usr/local DESTDIR='
 	@echo '             the program, libtenon and libtenon-kvm with headers, pkg-config and CMake files, manual pages'
-	@echo 'make demo    install what is missing, build, and show Linux booting with an NVMe assigned'
+	@echo 'make demo    install what is missing, build, and show a VM with a device on this machine (in the lab without /dev/kvm)'
+	@echo 'make demo-lab  the same with Linux, an NVMe, an IOMMU and VFIO, in an emulated host'
 	@echo 'make check   install what is missing, build, run every test, the lab included'
 	@echo 'make bench   figures beside QEMU, one line each; build/bench.json'
 	@echo 'make lab     list the lab scenarios; tests/lab/lab run NAME runs one'
@@ -24,8 +25,12 @@ install: build
 	@[ -n '$(DESTDIR)' ] || /sbin/ldconfig 2>/dev/null || true
 
 demo:
-	@tests/install build lab
+	@tests/install build
 	@tests/demo
+
+demo-lab:
+	@tests/install build lab
+	@tests/demo-lab
 
 check:
 	@tests/install build lab test

@@ -47,7 +47,7 @@ static void check_decoding(const struct function *function, unsigned index, unsi
 		return;
 	}
 	if (!there) {
-		check_pass("at %lx; no room to move it", bar->address);
+		check_pass("at 0x%lx; no room to move it", bar->address);
 		return;
 	}
 	set_command(function, 0, decode);
@@ -60,13 +60,13 @@ static void check_decoding(const struct function *function, unsigned index, unsi
 	uint32_t back = bar_read(bar, bar->address, offset);
 	set_command(function, 0, decode);
 	if (moved != on)
-		check_fail("holds %08x at %lx, and %08x when moved to %lx", on, bar->address, moved, there);
+		check_fail("holds %08x at 0x%lx, and %08x when moved to 0x%lx", on, bar->address, moved, there);
 	else if (left != 0xffffffff)
-		check_fail("answers %08x at %lx still, though it was moved to %lx", left, bar->address, there);
+		check_fail("answers %08x at 0x%lx still, though it was moved to 0x%lx", left, bar->address, there);
 	else if (back != on)
-		check_fail("holds %08x at %lx, and %08x after it was moved away and back", on, bar->address, back);
+		check_fail("holds %08x at 0x%lx, and %08x after it was moved away and back", on, bar->address, back);
 	else
-		check_pass("%lx bytes at %lx: silent while decoding is off, moved to %lx and back", bar->bytes,
+		check_pass("0x%lx bytes at 0x%lx: silent while decoding is off, moved to 0x%lx and back", bar->bytes,
 			   bar->address, there);
 }
 
@@ -82,11 +82,11 @@ static void check_register(const struct function *function, unsigned index)
 	if (bar->is_64bit)
 		address |= (uint64_t)config_read32(function, at + 4) << 32;
 	if (address != bar->address)
-		check_fail("was placed at %lx and reads %lx", bar->address, address);
+		check_fail("was placed at 0x%lx and reads 0x%lx", bar->address, address);
 	else if (off != 0xffffffff)
 		check_fail("answers %08x while its decoding is off", off);
 	else
-		check_pass("%lx bytes at %lx: silent while decoding is off; not touched otherwise", bar->bytes,
+		check_pass("0x%lx bytes at 0x%lx: silent while decoding is off; not touched otherwise", bar->bytes,
 			   address);
 }
 
@@ -103,9 +103,9 @@ static void check_rom(const struct function *function)
 	if (off != 0xffff)
 		check_fail("answers %04x while it is off", off);
 	else if (signature == 0xaa55)
-		check_pass("%lx bytes at %lx, with an image", bar->bytes, bar->address);
+		check_pass("0x%lx bytes at 0x%lx, with an image", bar->bytes, bar->address);
 	else
-		check_pass("%lx bytes at %lx, without an image", bar->bytes, bar->address);
+		check_pass("0x%lx bytes at 0x%lx, without an image", bar->bytes, bar->address);
 }
 
 void check_bars(const struct function *function, const struct driver *driver)

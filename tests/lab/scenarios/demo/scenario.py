@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What `make demo` shows: Linux boots with an NVMe assigned, reads it, writes it, and powers off."""
+"""What `make demo-lab` shows: Linux boots with an NVMe assigned, reads it, writes it, and powers off."""
 from labkit import *
 
 MIB = 1 << 20
