@@ -98,11 +98,12 @@ GUEST_CODE(fills, GUEST_STACK SWITCH_ON "movl " ID "(%ebx), %ecx\n"
 					"jne 4f\n" PUT("O") PUT("K") "4:\n" GUEST_EXIT(7) GUEST_PUT);
 
 /* Prints L when the device is there, G when it reads ones, then looks for it again: B. */
-GUEST_CODE(waits, GUEST_STACK SWITCH_ON "cmpl $0x544e5444, " ID "(%ebx)\n"
-					"jne 4f\n" PUT("L") "2: cmpl $-1, " ID "(%ebx)\n"
-					"jne 2b\n" PUT("G") "3:\n" SWITCH_ON 
-					"cmpl $0x544e5444, " ID "(%ebx)\n"
-					"jne 3b\n" PUT("B") GUEST_EXIT(7) "4:\n" PUT("?") GUEST_EXIT(8) GUEST_PUT);
+GUEST_CODE(waits, GUEST_STACK SWITCH_ON
+	   "cmpl $0x544e5444, " ID "(%ebx)\n"
+	   "jne 4f\n" PUT("L") "2: cmpl $-1, " ID "(%ebx)\n"
+			       "jne 2b\n" PUT("G") "3:\n" SWITCH_ON "cmpl $0x544e5444, " ID "(%ebx)\n"
+						   "jne 3b\n" PUT("B") GUEST_EXIT(7) "4:\n" PUT("?") GUEST_EXIT(8)
+							   GUEST_PUT);
 
 #define RUN(guest) "run", "--kernel", GUEST_FILE(guest), "--memory", "64M", "--exit-device", "--device"
 
