@@ -212,9 +212,11 @@ int binding_open(struct tenon_device *device, const struct tenon_device_options 
 	int code = find(device, options, err);
 	if (code == 0 && address_of_socket(address))
 		return open_remote(device, options, err);
-	if (code == 0 && options->reconnect)
-		code = tenon_fail(err, -EINVAL, "%s: only a vfio-user device can be reconnected; leave that out",
-				  address->name);
+	if (code == 0 && (options->reconnect || options->timeout_ms))
+		code = tenon_fail(
+			err, -EINVAL,
+			"%s: only a vfio-user device has a server to wait for; leave .reconnect and .timeout_ms out",
+			address->name);
 	if (code == 0 && options->vf_token)
 		code = vf_token_parse(options->vf_token, address->name, &token, err);
 	if (code == 0 && options->vf_token)

@@ -62,11 +62,11 @@ void device_hardware_config_write(struct tenon_device *device, unsigned offset, 
 			   device->address.name, offset, strerror(-code));
 }
 
-SIZED_WHOLE(struct tenon_device_options, reserved);
+SIZED_WHOLE(struct tenon_device_options, timeout_ms);
 SIZED_WHOLE(struct tenon_host_ops, ioeventfd_detach);
 
 /* What their first versions had: never changed, whatever is appended. */
-#define OPTIONS_FIRST_BYTES SIZED_THROUGH(struct tenon_device_options, reserved)
+#define OPTIONS_FIRST_BYTES SIZED_THROUGH(struct tenon_device_options, timeout_ms) /* which was reserved then */
 #define OPS_FIRST_BYTES     SIZED_THROUGH(struct tenon_host_ops, intx_level)
 
 /* The options and operations as this library knows them, whatever version of it the caller was built for. */
@@ -81,9 +81,12 @@ static int check_choices(const struct tenon_device_options *options, struct teno
 		const char *field;
 		unsigned value, last;
 	} choices[] = {
-		{".slot", options->slot, TENON_SLOT_ROOT_PORT},    {".reset", options->reset, TENON_RESET_NEVER},
-		{".sriov", options->sriov, TENON_SRIOV_READ_ONLY}, {".rom", options->rom, TENON_ROM_FILE},
+		{".slot", options->slot, TENON_SLOT_ROOT_PORT},
+		{".reset", options->reset, TENON_RESET_NEVER},
+		{".sriov", options->sriov, TENON_SRIOV_READ_ONLY},
+		{".rom", options->rom, TENON_ROM_FILE},
 		{".intx", options->intx, TENON_INTX_TRAPPED},
+		{".timeout_ms", options->timeout_ms, REMOTE_TIMEOUT_MS_MAX},
 	};
 	for (unsigned i = 0; i < sizeof(choices) / sizeof(choices[0]); i++) {
 		if (choices[i].value > choices[i].last)
@@ -179,7 +182,9 @@ int tenon_device_open(const struct tenon_device_options *options, struct tenon_d
 	device->ops = &device->known_ops;
 	device->host = options->host;
 	device->reset.policy = options->reset;
-	device->remote = (struct remote){.reconnect = options->reconnect, .timer = -1};
+	device->remote = (struct remote){.reconnect = options->reconnect,
+					 .timeout_ms = options->timeout_ms ? options->timeout_ms : REMOTE_TIMEOUT_MS,
+					 .timer = -1};
 
 	/* Binding resets a function that the kernel can reset (vfio_pci_core_enable); reset_at_open sees to the others. */
 	code = binding_open(device, options, err);
@@ -224,7 +229,7 @@ const struct tenon_device_info *tenon_device_info(const struct tenon_device *dev
 static void enter(struct tenon_device *device)
 {
 	pthread_mutex_lock(&device->lock);
-	remote_begin(device, REMOTE_ACCESS_MS);
+	remote_begin(device, device->remote.timeout_ms);
 }
 
 static void leave(struct tenon_device *device)

@@ -55,6 +55,7 @@ static void lose(struct tenon_device *device)
 {
 	struct remote *remote = &device->remote;
 	struct transport *transport = device->transport;
+	device->guest_messages = 0; /* no guest causes this, and the user must know */
 	device_log(device, TENON_LOG_ERROR, "%s: the device is gone, and reads as ones: %s; %s", device->address.name,
 		   transport->remote->reason(transport),
 		   remote->reconnect ? "restart its server: it is waited for"

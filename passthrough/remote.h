@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A device in another process that can hang, die and come back. For as long as a guest's access waits, the device's lock is held, so
- * the wait is short: all that one access asks of the server has REMOTE_ACCESS_MS. What is not answered by then reads as ones, and so
+ * the wait is short: all that one access asks of the server has timeout_ms. What is not answered by then reads as ones, and so
  * does everything after it, at once, until the server answers.
  *
  * A device that is gone reads as ones everywhere, as one that was pulled out: its BARs are not mapped into the guest any more, its
@@ -17,13 +17,15 @@
 
 #include <tenon/device.h>
 
-#define REMOTE_ACCESS_MS 80u
-#define REMOTE_RESET_MS  500u
+#define REMOTE_TIMEOUT_MS     80u /* unless the caller chose another */
+#define REMOTE_TIMEOUT_MS_MAX 10000u
+#define REMOTE_RESET_MS       500u
 
 struct tenon_device;
 
 struct remote {
 	bool reconnect;
+	unsigned timeout_ms;       /* for all that one access asks */
 	bool lost;                 /* it is gone, and the guest was told by ones */
 	bool hung;                 /* the user was told that it does not answer */
 	int timer;                 /* wakes the event loop for news and attempts; -1 */

@@ -109,8 +109,11 @@ static void serve_command(struct vu_socket *socket, struct vu_channel *channel, 
 
 /* ---- Replies ---- */
 
+/* What says something else when it comes from here is no error that a server can have. */
 static int error_of(const struct vu_header *header)
 {
+	if (header->error == ENOTCONN || header->error == ETIMEDOUT || header->error == EMSGSIZE)
+		return -EIO;
 	return header->error == 0 || header->error > VU_ERROR_MAX ? -EIO : -(int)header->error;
 }
 

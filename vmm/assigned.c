@@ -129,6 +129,7 @@ int assigned_open(struct assigned *assigned, const struct assigned_machine *mach
 		.rom_file = assigned->options->rom_file,
 		.vf_token = assigned->options->vf_token,
 		.reconnect = assigned->options->reconnect,
+		.timeout_ms = assigned->options->timeout_ms,
 	};
 	return tenon_device_open(&options, &assigned->device, err);
 }

@@ -41,7 +41,7 @@ static const struct argp_option argp_options[] = {
 	 "Assign a host PCI device that is bound to vfio-pci: 0000:3b:00.0, /dev/vfio/devices/vfio3, or fd=N for an "
 	 "open one; or one of another process, by its server's socket: vfio-user:PATH. May be given many times. "
 	 "Options: slot=N, root-port, reset=prefer|require|none, sriov=hide|read-only, rom=on|off|FILE, "
-	 "intx=auto|trapped, on-error=stop|reset|ignore, vf-token=UUID, reconnect=on|off",
+	 "intx=auto|trapped, on-error=stop|reset|ignore, vf-token=UUID, reconnect=on|off, timeout=MS",
 	 0},
 	{"iommu", KEY_IOMMU, "WHICH", 0, "Kernel interface for devices: auto (default), iommufd or container", 0},
 	{"control", KEY_CONTROL, "PATH", 0, "Listen there for tenon ctl", 0},
@@ -167,6 +167,8 @@ static int parse_device_option(const char *option, struct device_options *device
 	}
 	if ((text = value_of(option, "slot")))
 		return parse_number("--device: slot", text, 1, 31, &device->slot, err);
+	if ((text = value_of(option, "timeout")))
+		return parse_number("--device: timeout", text, 1, 10000, &device->timeout_ms, err);
 	if ((text = value_of(option, "rom"))) {
 		device->rom = strcmp(text, "on") == 0    ? TENON_ROM_DEVICE
 			      : strcmp(text, "off") == 0 ? TENON_ROM_OFF
@@ -190,8 +192,7 @@ static int parse_device_option(const char *option, struct device_options *device
 		return code;
 	return tenon_fail(err, -EINVAL,
 			  "--device %s: unknown option %s; slot=, root-port, reset=, sriov=, rom=, intx=, on-error=, "
-			  "vf-token= and "
-			  "reconnect= are known",
+			  "vf-token=, reconnect= and timeout= are known",
 			  device->address, option);
 }
 

@@ -28,7 +28,8 @@ struct device_options {
 	enum tenon_rom_policy rom;
 	enum tenon_intx_policy intx;
 	enum on_error on_error;
-	bool reconnect; /* a vfio-user device whose server went is picked up again */
+	bool reconnect;      /* a vfio-user device whose server went is picked up again */
+	unsigned timeout_ms; /* how long an access may wait for its server; 0: the library's choice */
 	const char *rom_file, *vf_token;
 };
 

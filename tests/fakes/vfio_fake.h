@@ -110,7 +110,7 @@ const char *fake_failed_call(void);
 
 /** Who answers when the library connects: gives out a connected socket, or -errno. NULL: nobody listens anywhere. */
 void fake_on_connect(int (*connect)(const char *path));
-/** How long a wait for a server really takes at most; the rest passes at once. For tests of servers that are silent. */
+/** How long a wait for a server that does nothing really takes. A short one is for tests of servers that are silent. */
 void fake_set_patience(unsigned milliseconds);
 
 /* ---- Journal: what happened, in order, to kernel and host alike ---- */

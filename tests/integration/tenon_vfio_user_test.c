@@ -41,7 +41,7 @@ static void setup(void)
 	guest_skip_without_kvm();
 	cr_assert(mkdtemp(folder));
 	snprintf(path, sizeof(path), "%s/socket", folder);
-	snprintf(address, sizeof(address), "vfio-user:%s,slot=5", path);
+	snprintf(address, sizeof(address), "vfio-user:%s,slot=5,timeout=5000", path);
 	start_server(NULL);
 }
 

@@ -59,6 +59,19 @@ Test(address, what_is_no_bdf_is_refused)
 	}
 }
 
+Test(address, socket_is_told_from_other_paths)
+{
+	struct address address;
+	cr_assert_eq(address_find("vfio-user:/run/dev.sock", &address, NULL), 0);
+	cr_expect_str_eq(address_of_socket(&address), "/run/dev.sock");
+	cr_expect_str_eq(address.name, "vfio-user:/run/dev.sock");
+	cr_expect_eq(address.group, -1);
+	cr_expect(!address.bdf[0] && !address.path[0]);
+	fake_nvme("0000:3b:00.0");
+	cr_assert_eq(address_find("3b:00.0", &address, NULL), 0);
+	cr_expect_null(address_of_socket(&address));
+}
+
 Test(address, device_is_found_by_bdf)
 {
 	fake_nvme("0000:02:00.0");

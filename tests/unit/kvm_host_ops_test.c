@@ -51,7 +51,8 @@ Test(kvm_host_ops, every_operation_is_there)
 	cr_expect_eq(ops->size, sizeof(*ops));
 	cr_expect(ops->file_add && ops->file_remove && ops->memory_map && ops->memory_unmap && ops->bar_placed &&
 		  ops->route_set && ops->route_commit && ops->route_free && ops->irqfd_attach && ops->irqfd_detach &&
-		  ops->intx_attach && ops->intx_detach && ops->intx_level && ops->log);
+		  ops->intx_attach && ops->intx_detach && ops->intx_level && ops->log && ops->ioeventfd_attach &&
+		  ops->ioeventfd_detach);
 }
 
 Test(kvm_host_ops, a_bars_memory_is_a_slot_that_is_never_logged)
@@ -137,6 +138,28 @@ Test(kvm_host_ops, line_of_a_pin_that_is_not_wired_is_refused)
 {
 	cr_expect_eq(ops->intx_level(&host, 3, true, &error), -ENXIO);
 	cr_expect_not_null(strstr(error.message, "not wired"), "%s", error.message);
+}
+
+static bool answers_nowhere(void *context, uint64_t gpa, uint64_t size_bytes)
+{
+	return false;
+}
+
+Test(kvm_host_ops, doorbells_are_ioeventfds_where_the_bar_answers)
+{
+	const struct tenon_ioeventfd bell = {
+		.size = sizeof(bell), .gpa = 0xd0001000, .width_bytes = 4, .eventfd = fakekvm_eventfd()};
+	cr_assert_eq(ops->ioeventfd_attach(&host, &bell, &error), 0, "%s", error.message);
+	cr_expect_eq(fakekvm_ioeventfd_count(), 1);
+	ops->ioeventfd_detach(&host, &bell);
+	cr_expect_eq(fakekvm_ioeventfd_count(), 0);
+	cr_expect_eq(logged, 0);
+	ops->ioeventfd_detach(&host, &bell);
+	cr_expect_eq(logged, 1, "a failure that cannot be returned is logged");
+	struct tenon_vm_host elsewhere = host;
+	elsewhere.answers = answers_nowhere;
+	cr_expect_eq(ops->ioeventfd_attach(&elsewhere, &bell, &error), -EEXIST);
+	cr_expect_eq(fakekvm_ioeventfd_count(), 0);
 }
 
 Test(kvm_host_ops, files_bars_and_logs_are_passed_on)

@@ -145,6 +145,28 @@ Test(space, options_of_a_newer_caller_that_ask_for_more_are_refused)
 	assert_message(&err, code);
 }
 
+Test(space, region_of_a_file_that_cannot_be_is_refused)
+{
+	static const struct {
+		int fd;
+		uint64_t offset;
+		int reserved;
+	} bad[] = {{-1, 0, 0}, {3, 100, 0}, {0, 4096, 0}, {0, 0, 1}};
+	struct tenon_space *space = new_space();
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct tenon_space_region region = region_at(0, MIB);
+		struct tenon_error err = {0};
+		region.fd = bad[i].fd;
+		region.fd_offset = bad[i].offset;
+		region.reserved_2 = bad[i].reserved;
+		int code = tenon_space_add(space, &region, &err);
+		cr_expect_eq(code, -EINVAL, "%u", i);
+		assert_message(&err, code);
+	}
+	tenon_space_destroy(space);
+	assert_no_heap_leak();
+}
+
 Test(space, region_struct_that_is_too_small_is_refused)
 {
 	struct tenon_space *space = new_space();

@@ -947,7 +947,10 @@ Test(testdev_socket, answers_that_did_not_fit_follow_as_the_server_reads)
 		peer_send(peer.twin, (uint16_t)i, VU_DMA_READ, 0, &access, sizeof(access), NULL, 0);
 	for (unsigned i = 0; i < 3; i++) {
 		for (size_t got = 0; got < sizeof(bytes);) {
-			cr_assert_eq(vu_socket_serve(peer.socket), 0);
+			/* As an event loop does: only when it is woken. */
+			struct pollfd loop = {.fd = vu_socket_poll_fd(peer.socket), .events = POLLIN};
+			if (poll(&loop, 1, 0) == 1)
+				cr_assert_eq(vu_socket_serve(peer.socket), 0);
 			ssize_t done = recv(peer.twin, bytes + got, sizeof(bytes) - got, MSG_DONTWAIT);
 			cr_assert_gt(done, 0);
 			got += (size_t)done;
@@ -958,7 +961,57 @@ Test(testdev_socket, answers_that_did_not_fit_follow_as_the_server_reads)
 		cr_expect_eq(header.bytes, sizeof(bytes));
 		cr_expect_eq(bytes[sizeof(bytes) - 1], 0x77);
 	}
+	struct pollfd loop = {.fd = vu_socket_poll_fd(peer.socket), .events = POLLIN};
+	cr_expect_eq(poll(&loop, 1, 0), 0, "it is woken for nothing");
 	peer_close();
+}
+
+Test(testdev_socket, replies_to_a_call_do_not_wake_the_event_loop_of_a_twin)
+{
+	struct vu_info info;
+	peer_with_twin();
+	peer_send(peer.fd, 1, VU_GET_INFO, VU_TYPE_REPLY, &info, sizeof(info), NULL, 0);
+	struct pollfd loop = {.fd = vu_socket_poll_fd(peer.socket), .events = POLLIN};
+	cr_expect_eq(poll(&loop, 1, 0), 0);
+	cr_expect_eq(ask_info(peer.socket, &info, 0), 0, "%s", error.message);
+	shutdown(peer.fd, SHUT_RDWR);
+	cr_expect_eq(poll(&loop, 1, 0), 1, "the end of the first socket goes unnoticed");
+	cr_expect_eq(vu_socket_serve(peer.socket), -ENOTCONN);
+	peer_close();
+}
+
+Test(testdev_socket, errors_that_mean_something_else_are_not_taken_from_a_server)
+{
+	static const uint32_t errors[] = {ENOTCONN, ETIMEDOUT, EMSGSIZE};
+	struct vu_info info;
+	for (unsigned i = 0; i < 3; i++) {
+		peer_default();
+		const struct vu_header header = {.id = 1,
+						 .command = VU_GET_INFO,
+						 .bytes = sizeof(header),
+						 .flags = VU_TYPE_REPLY | VU_FLAG_ERROR,
+						 .error = errors[i]};
+		cr_assert_eq(write(peer.fd, &header, sizeof(header)), sizeof(header));
+		cr_expect_eq(ask_info(peer.socket, &info, 0), -EIO);
+		cr_expect_null(vu_socket_ended(peer.socket));
+		peer_close();
+	}
+}
+
+Test(testdev_socket, a_budget_is_used_up_by_waiting)
+{
+	struct vu_info info = {.argsz = sizeof(info)};
+	uint64_t budget = 30 * UINT64_C(1000000);
+	start_with_fault("silence@info");
+	struct vu_call call = {.command = VU_GET_INFO,
+			       .budget_ns = &budget,
+			       .request = {.head = &info, .head_bytes = sizeof(info)},
+			       .reply = &info,
+			       .reply_room = sizeof(info),
+			       .reply_least = sizeof(info)};
+	cr_expect_eq(vu_socket_call(server.socket, &call, &error), -ETIMEDOUT);
+	cr_expect_eq(budget, 0);
+	finish();
 }
 
 /* ---- Room ---- */

@@ -259,6 +259,7 @@ Test(vfio_user_failures, a_server_that_hangs_makes_ones_until_it_answers)
 	struct testdev_options options = {0};
 	add_fault(&options, "%s@%s", "stall=700", "region-read#200");
 	open_one(&fixture, &options, true);
+	fake_set_patience(20);
 	unsigned waits = 0, ones = 0;
 	uint64_t started = 0;
 	for (unsigned i = 0; i < 1000000; i++) {
@@ -287,9 +288,9 @@ Test(vfio_user_failures, a_server_that_hangs_while_memory_comes_is_cut_off)
 {
 	struct fixture fixture;
 	struct testdev_options options = {0};
-	fake_set_patience(40);
 	add_fault(&options, "%s@%s", "silence", "dma-map#2");
 	open_one(&fixture, &options, true);
+	fake_set_patience(40);
 	const struct tenon_space_region more = {
 		.size = sizeof(more), .gpa = 0x40000000, .size_bytes = RAM_BYTES, .hva = ram(), .fd = ram_file()};
 	cr_expect_eq(tenon_space_add(fixture.space, &more, &fixture.err), 0, "%s", fixture.err.message);

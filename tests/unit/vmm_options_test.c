@@ -291,3 +291,24 @@ Test(options, device_text_is_left_as_it_was)
 	cr_expect_str_eq(device.address, "0000:3b:00.0");
 	options_finish_device(&device);
 }
+
+Test(options, a_device_of_another_process_and_how_its_server_is_waited_for)
+{
+	struct device_options device;
+	struct tenon_error err = {0};
+	cr_assert_eq(options_parse_device("vfio-user:/run/d.sock,reconnect=on,timeout=250,root-port", &device, &err), 0,
+		     "%s", err.message);
+	cr_expect_str_eq(device.address, "vfio-user:/run/d.sock");
+	cr_expect(device.reconnect && device.root_port);
+	cr_expect_eq(device.timeout_ms, 250);
+	options_finish_device(&device);
+	cr_assert_eq(options_parse_device("vfio-user:/run/d.sock,reconnect=on,reconnect=off,reset=none", &device, &err),
+		     0);
+	cr_expect(!device.reconnect && device.timeout_ms == 0);
+	options_finish_device(&device);
+	static const char *const bad[] = {"vfio-user:/d,reconnect", "vfio-user:/d,reconnect=1",
+					  "vfio-user:/d,timeout=0", "vfio-user:/d,timeout=10001",
+					  "vfio-user:/d,timeout="};
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		expect_refused(WORDS("--kernel", "k", "--device", bad[i]), i < 2 ? "reconnect" : "timeout");
+}

@@ -96,7 +96,9 @@ struct tenon_device_options {
 	bool multifunction; /* the guest's slot holds more than this function */
 	/* A vfio-user device whose server is gone is picked up again when the server is back: TENON_DEVICE_EVENT_BACK. */
 	bool reconnect;
-	uint8_t reserved[6]; /* zero */
+	uint8_t reserved[2]; /* zero */
+	/* How long the guest's access to a vfio-user device may wait for the server, at most 10000; 0: 80. */
+	uint32_t timeout_ms;
 };
 
 struct tenon_bar_info {
