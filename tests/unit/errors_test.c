@@ -330,6 +330,8 @@ static void fail_each_op(enum tenon_interface of)
 	interface = of;
 	for (enum host_op op = 0; op < HOST_OPS; op++) {
 		unsigned n = 1;
+		if (op == HOST_IOEVENTFD) /* of devices that have doorbells: vfio_user_failures_test.c */
+			continue;
 		while (fail_nth_op(op, n))
 			n++;
 		cr_assert_gt(n, 1, "the story never calls operation %d", (int)op);

@@ -463,3 +463,20 @@ Test(vfio_user_failures, each_kernel_call_may_fail_and_leaves_nothing)
 		live(n, n % 2 ? EMFILE : ENOMEM);
 	}
 }
+
+Test(vfio_user_failures, each_operation_of_the_vmm_may_fail_and_leaves_nothing)
+{
+	live(0, 0);
+	for (enum host_op op = 0; op < HOST_OPS; op++) {
+		/* What cannot be taken from a guest stays mapped, which errors_test.c looks at. */
+		if (op == HOST_MEMORY_UNMAP)
+			continue;
+		unsigned failed = 0;
+		do {
+			failed++;
+			host_fail_any(op, failed, ENOSPC);
+			cr_expect(live(0, 0) > 0 || op == HOST_INTX_LEVEL, "operation %d", (int)op);
+		} while (host_fail_any(op, 0, 0));
+		cr_expect(failed > 1 || op == HOST_FILE_ADD || op == HOST_INTX_LEVEL, "operation %d", (int)op);
+	}
+}
