@@ -52,12 +52,10 @@ uint32_t device_hardware_config_read(struct tenon_device *device, unsigned offse
 
 void device_hardware_config_write(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value)
 {
-	if (device->transport->health == TRANSPORT_GONE) /* which is told once, not at each write */
-		return;
 	value = htole32(value);
 	int code = device->transport->ops->region_write(device->transport, VFIO_PCI_CONFIG_REGION_INDEX, offset, &value,
 							size_bytes);
-	if (code < 0)
+	if (code < 0 && device->transport->health == TRANSPORT_WELL)
 		device_log(device, TENON_LOG_ERROR, "%s: cannot write config space at 0x%x: %s; the device may be gone",
 			   device->address.name, offset, strerror(-code));
 }

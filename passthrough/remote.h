@@ -17,7 +17,7 @@
 
 #include <tenon/device.h>
 
-#define REMOTE_TIMEOUT_MS     80u /* unless the caller chose another */
+#define REMOTE_TIMEOUT_MS     250u /* unless the caller chose another */
 #define REMOTE_TIMEOUT_MS_MAX 10000u
 #define REMOTE_RESET_MS       500u
 

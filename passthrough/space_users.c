@@ -4,13 +4,16 @@
 #include <string.h>
 #include <time.h>
 
+#include "kernel.h"
 #include "space.h"
 #include "space_users.h"
 #include "vfio_user_dma.h"
 
 #define RAM_TIMEOUT_MS    10000u /* a server may pin it */
 #define BAR_TIMEOUT_MS    250u   /* a vCPU waits */
-#define REJOIN_TIMEOUT_MS 1000u  /* the event loop waits */
+#define REJOIN_TIMEOUT_MS 1000u  /* for all windows together: the event loop waits */
+
+#define NS_PER_MS UINT64_C(1000000)
 
 void space_users_init(struct space_users *users)
 {
@@ -187,9 +190,11 @@ int space_users_remove(struct space_users *users, uint64_t gpa, uint64_t size_by
 	return 0;
 }
 
+/* @param total_ms  for all windows together; 0: each has its time */
 static int tell_all(struct space_users *users, const struct space_member *member, struct vu_socket *socket,
-		    const char *name, unsigned timeout_ms, struct tenon_error *err)
+		    const char *name, unsigned total_ms, struct tenon_error *err)
 {
+	const uint64_t end_ns = kernel_now_ns() + total_ms * NS_PER_MS;
 	struct space_window windows[SPACE_WINDOWS_MAX];
 	pthread_rwlock_rdlock(&users->windows_lock);
 	unsigned count = users->window_count;
@@ -197,8 +202,10 @@ static int tell_all(struct space_users *users, const struct space_member *member
 	pthread_rwlock_unlock(&users->windows_lock);
 	int code = 0;
 	for (unsigned i = 0; code == 0 && i < count; i++) {
+		uint64_t now_ns = kernel_now_ns();
+		unsigned left_ms = now_ns < end_ns ? (unsigned)((end_ns - now_ns) / NS_PER_MS) + 1 : 1;
 		if (windows[i].owner != member)
-			code = vu_dma_map(socket, name, &windows[i].region, timeout_ms, err);
+			code = vu_dma_map(socket, name, &windows[i].region, total_ms ? left_ms : RAM_TIMEOUT_MS, err);
 	}
 	return code;
 }
@@ -207,7 +214,7 @@ int space_users_join(struct space_users *users, struct space_member *member, str
 		     struct tenon_error *err)
 {
 	pthread_mutex_lock(&users->lock);
-	int code = tell_all(users, member, socket, name, RAM_TIMEOUT_MS, err);
+	int code = tell_all(users, member, socket, name, 0, err);
 	if (code == 0) {
 		member->user = (struct space_user){.socket = socket, .name = name};
 		member->next_user = users->first;

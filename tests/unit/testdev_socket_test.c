@@ -1014,6 +1014,36 @@ Test(testdev_socket, a_budget_is_used_up_by_waiting)
 	finish();
 }
 
+/* ---- Files that come by the socket ---- */
+
+Test(testdev_socket, only_memory_that_stays_is_mapped)
+{
+	uint64_t bytes = 0;
+	int sealed = memfd_create("memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	cr_assert_eq(ftruncate(sealed, 8192), 0);
+	cr_expect_eq(kernel_seal(sealed, &bytes), 0);
+	cr_expect_eq(bytes, 8192);
+	cr_expect_lt(ftruncate(sealed, 4096), 0, "it can still shrink");
+	cr_expect_eq(kernel_seal(sealed, &bytes), 0, "one that is sealed already");
+	close(sealed);
+	int open_ended = memfd_create("memory", MFD_CLOEXEC);
+	cr_expect_eq(kernel_seal(open_ended, &bytes), -EPERM);
+	close(open_ended);
+	char path[] = "/tmp/tenon-seal-XXXXXX";
+	int file = mkstemp(path);
+	unlink(path);
+	cr_expect_lt(kernel_seal(file, &bytes), 0);
+	close(file);
+	int event = kernel_eventfd();
+	cr_expect_eq(kernel_seal(event, &bytes), -EINVAL);
+	close(event);
+	int huge = memfd_create("memory", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
+	if (huge >= 0) { /* a hole in it may not be filled again */
+		cr_expect_eq(kernel_seal(huge, &bytes), -EINVAL);
+		close(huge);
+	}
+}
+
 /* ---- Room ---- */
 
 Test(testdev_socket, server_that_reads_nothing_fails_the_first_post_in_time_and_the_others_at_once)

@@ -69,6 +69,18 @@ Test(vfio_user_device, mapped_regions_are_the_servers_memory_and_holes_trap)
 	close_one(&fixture);
 }
 
+Test(vfio_user_device, memory_that_could_shrink_is_not_mapped)
+{
+	struct fixture fixture;
+	fake_fail_always(FAKE_SEAL, EPERM);
+	open_one(&fixture, NULL, true);
+	cr_expect_eq(tenon_device_info(fixture.device)->bars[TD_BAR_MEMORY].mappable_bytes, 0);
+	cr_expect_null(host_mapped(&fixture.host, MEMORY_GPA));
+	guest_bar_write(&fixture, TD_BAR_MEMORY, 8, 4, 0x12345678);
+	cr_expect_eq(guest_bar(&fixture, TD_BAR_MEMORY, 8, 4), 0x12345678);
+	close_one(&fixture);
+}
+
 Test(vfio_user_device, all_msix_vectors_are_armed_and_fire)
 {
 	struct fixture fixture;

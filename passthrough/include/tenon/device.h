@@ -97,7 +97,7 @@ struct tenon_device_options {
 	/* A vfio-user device whose server is gone is picked up again when the server is back: TENON_DEVICE_EVENT_BACK. */
 	bool reconnect;
 	uint8_t reserved[2]; /* zero */
-	/* How long the guest's access to a vfio-user device may wait for the server, at most 10000; 0: 80. */
+	/* How long the guest's access to a vfio-user device may wait for the server, at most 10000; 0: 250. */
 	uint32_t timeout_ms;
 };
 
