@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* The firmware in a real VM, without devices: what it finds, its modes, how it ends, and what --firmware refuses. */
+#include <elf.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -203,6 +204,54 @@ Test(tenon_firmware, guest_reset_starts_it_anew)
 	cr_expect(strstr(run.said.bytes, "B1"), "%s", run.said.bytes);
 	run_signal(&run, SIGTERM);
 	run_wait(&run, ENDING_MS);
+	run_finish(&run);
+}
+
+/* ---- Exceptions ---- */
+
+/* The built firmware's ROM with an invalid instruction where a function begins: its linker's file tells where. */
+static const char *rom_with_trap_in(const char *function)
+{
+	static uint8_t elf[1 << 20], rom[LAYOUT_ROM_BYTES_MAX];
+	static char path[32];
+	int from = open(TENON_FIRMWARE_FOLDER "/tenon-firmware.elf", O_RDONLY);
+	ssize_t bytes = read(from, elf, sizeof(elf));
+	close(from);
+	from = open(TENON_FIRMWARE_FOLDER "/tenon-firmware.rom", O_RDONLY);
+	cr_assert_eq(read(from, rom, sizeof(rom)), (ssize_t)sizeof(rom));
+	close(from);
+	cr_assert(bytes > 0 && (size_t)bytes < sizeof(elf));
+	const Elf64_Ehdr *header = (const Elf64_Ehdr *)elf;
+	const Elf64_Shdr *sections = (const Elf64_Shdr *)(elf + header->e_shoff);
+	uint64_t at = 0;
+	for (unsigned i = 0; i < header->e_shnum; i++) {
+		const Elf64_Sym *symbols = (const Elf64_Sym *)(elf + sections[i].sh_offset);
+		const char *names = (const char *)elf + sections[sections[i].sh_link].sh_offset;
+		if (sections[i].sh_type != SHT_SYMTAB)
+			continue;
+		for (unsigned j = 0; j < sections[i].sh_size / sizeof(*symbols); j++) {
+			if (strcmp(names + symbols[j].st_name, function) == 0)
+				at = symbols[j].st_value;
+		}
+	}
+	cr_assert_geq(at, LAYOUT_FIRMWARE_RAM, "no function %s", function);
+	memcpy(rom + (at - LAYOUT_FIRMWARE_RAM), "\x0f\x0b", 2); /* UD2 */
+	int made = memfd_create("test-rom", 0), fd = fcntl(made, F_DUPFD, 300);
+	close(made);
+	cr_assert_eq(write(fd, rom, sizeof(rom)), (ssize_t)sizeof(rom));
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return path;
+}
+
+Test(tenon_firmware, exception_shows_its_registers_in_a_line_and_ends_the_vm)
+{
+	struct run run;
+	firmware(&run, ARGS("run", "--firmware", rom_with_trap_in("mode_list")), LAYOUT_FIRMWARE_CRASHED);
+	const char *line = strstr(run.said.bytes, "# exception 6 (invalid opcode) error=0 rip=4");
+	cr_assert_not_null(line, "%s", run.said.bytes);
+	const char *end = strchr(line, '\n');
+	cr_expect(end && memmem(line, (size_t)(end - line), " rsp=", 5) &&
+		  memmem(line, (size_t)(end - line), " rbp=", 5));
 	run_finish(&run);
 }
 
