@@ -41,7 +41,6 @@ void enter_pvh(uint64_t entry, uint64_t start_info) __attribute__((noreturn));
 
 /* hvm_start_info and what it points to, one page */
 #define INFO_MAGIC     0x336ec578
-#define INFO_BYTES     56
 #define INFO_MODULE    64
 #define INFO_MAP       128
 #define INFO_MAP_BYTES 24

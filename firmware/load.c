@@ -40,6 +40,8 @@
 #define COPY_BYTES      0x1000u
 #define DEVICE_EVERY_MS 100
 
+_Static_assert(WINDOW + DEVICES_MAX * WINDOW_STRIDE <= DMA_MEMORY + DMA_MEMORY_BYTES, "the windows fit");
+
 static uint64_t *const numbers = (uint64_t *)NUMBERS;
 static uint64_t pages, written, verified, copies, device_pages;
 static unsigned errors;

@@ -123,7 +123,6 @@ static void read_ports(void)
 	machine.reset_port = isa_port("tenon,power", 1, &node);
 	machine.sleep_port = isa_port("tenon,power", 0, &node);
 	machine.sleep_value = (uint8_t)cell_of(node, "tenon,sleep-value");
-	machine.reset_value = (uint8_t)cell_of(node, "tenon,reset-value");
 }
 
 const char *machine_read(void)
@@ -202,25 +201,13 @@ bool machine_is_ram(uint64_t address)
 	return false;
 }
 
-void machine_power_off(void)
-{
-	if (machine.sleep_port)
-		out8(machine.sleep_port, machine.sleep_value);
-}
-
-void machine_reset(void)
-{
-	if (machine.reset_port)
-		out8(machine.reset_port, machine.reset_value);
-}
-
 void machine_end(unsigned status)
 {
 	console_flush();
 	if (machine.exit_port)
 		out8(machine.exit_port, (uint8_t)status);
-	else
-		machine_power_off();
+	else if (machine.sleep_port)
+		out8(machine.sleep_port, machine.sleep_value);
 	for (;;)
 		__asm__ volatile("cli; hlt");
 }

@@ -29,7 +29,7 @@ struct machine {
 	struct range windows[SPACES];
 	uint64_t hotplug_bytes[SPACES]; /* what an empty port's windows should have */
 	uint16_t serial_port, exit_port, sleep_port, reset_port;
-	uint8_t sleep_value, reset_value;
+	uint8_t sleep_value;
 	bool has_kernel;
 };
 
@@ -56,11 +56,8 @@ uint64_t machine_chosen_number(const char *name);
 
 bool machine_is_ram(uint64_t address);
 
-/** Ends the VM with that status. */
+/** Ends the VM with that status; where there is no exit port, it is switched off. */
 void machine_end(unsigned status) __attribute__((noreturn));
-/** Switches it off, or resets it. Return where the machine cannot do that. */
-void machine_power_off(void);
-void machine_reset(void);
 
 /* ---- Time, by the time stamp counter ---- */
 

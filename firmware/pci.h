@@ -24,12 +24,10 @@
 #define COMMAND_MEMORY    0x0002
 #define COMMAND_MASTER    0x0004
 #define COMMAND_INTX_OFF  0x0400
-#define STATUS_INTX       0x0008
 #define STATUS_CAPABLE    0x0010
 #define HEADER_TYPE       0x7f
 #define HEADER_MULTI      0x80
 #define HEADER_BRIDGE     0x01
-#define CLASS_BRIDGE_PCI  0x060400
 #define CLASS_BRIDGE_HOST 0x060000
 #define CLASS_NVME        0x010802
 
@@ -55,7 +53,6 @@
 /* Capabilities */
 #define CAP_POWER   0x01
 #define CAP_MSI     0x05
-#define CAP_VENDOR  0x09
 #define CAP_EXPRESS 0x10
 #define CAP_MSIX    0x11
 #define CAP_AF      0x13
@@ -66,7 +63,6 @@
 #define MSI_CONTROL    2
 #define MSI_ENABLE     0x0001
 #define MSI_64BIT      0x0080
-#define MSI_MASKABLE   0x0100
 #define MSI_ADDRESS    4
 #define MSI_CAPABLE(w) (1u << ((w) >> 1 & 7))
 
@@ -80,16 +76,14 @@
 #define MSIX_OFFSET(w)   ((w) & ~7u)
 #define MSIX_ENTRY_BYTES 16
 
-#define EXPRESS_FLAGS          2
-#define EXPRESS_TYPE(w)        ((w) >> 4 & 0xf)
-#define EXPRESS_TYPE_ROOT_PORT 4
-#define EXPRESS_HAS_SLOT       0x0100
-#define EXPRESS_CAPABILITIES   4
-#define EXPRESS_FLR            0x10000000u
-#define EXPRESS_CONTROL        8
-#define EXPRESS_CONTROL_FLR    0x8000
-#define EXPRESS_SLOT           0x14
-#define SLOT_HOTPLUG           0x40u
+#define EXPRESS_FLAGS        2
+#define EXPRESS_HAS_SLOT     0x0100
+#define EXPRESS_CAPABILITIES 4
+#define EXPRESS_FLR          0x10000000u
+#define EXPRESS_CONTROL      8
+#define EXPRESS_CONTROL_FLR  0x8000
+#define EXPRESS_SLOT         0x14
+#define SLOT_HOTPLUG         0x40u
 
 #define AF_CAPABILITIES 3
 #define AF_FLR          0x02

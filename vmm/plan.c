@@ -44,6 +44,7 @@ static json_object *memory_map(const struct machine *machine)
 	return map;
 }
 
+/* @param addresses  NULL: a firmware will choose them */
 static json_object *bars(const struct tenon_device_info *info, const uint64_t *addresses)
 {
 	json_object *list = json_object_new_array();
@@ -58,7 +59,7 @@ static json_object *bars(const struct tenon_device_info *info, const uint64_t *a
 							      : bar->is_64bit ? "64-bit memory"
 									      : "32-bit memory"));
 		json_object_object_add(one, "prefetchable", json_object_new_boolean(bar->prefetchable));
-		json_object_object_add(one, "address", address(addresses[i]));
+		json_object_object_add(one, "address", addresses ? address(addresses[i]) : NULL);
 		json_object_object_add(one, "bytes", json_object_new_uint64(bar->size_bytes));
 		json_object_object_add(one, "bytes_without_vm_exit", json_object_new_uint64(bar->mappable_bytes));
 		json_object_array_add(list, one);
@@ -102,16 +103,17 @@ static json_object *reset(struct tenon_device *device)
 	return one;
 }
 
-static json_object *expansion_rom(const struct tenon_device_info *info, uint64_t at)
+static json_object *expansion_rom(const struct tenon_device_info *info, const uint64_t *addresses)
 {
 	json_object *one = json_object_new_object();
-	json_object_object_add(one, "address", address(at));
+	json_object_object_add(one, "address", addresses ? address(addresses[TENON_DEVICE_ROM]) : NULL);
 	json_object_object_add(one, "bytes", json_object_new_uint64(info->rom_bytes));
 	return one;
 }
 
-static json_object *device(const struct slot *slot)
+static json_object *device(const struct slot *slot, bool placed)
 {
+	const uint64_t *addresses = placed ? slot->placed.address : NULL;
 	static const char *const interfaces[] = {[TENON_INTERFACE_AUTO] = "auto",
 						 [TENON_INTERFACE_IOMMUFD] = "iommufd",
 						 [TENON_INTERFACE_CONTAINER] = "container",
@@ -139,9 +141,8 @@ static json_object *device(const struct slot *slot)
 	json_object_object_add(interrupts, "intx", info->intx_pin ? json_object_new_string(text) : NULL);
 	json_object_object_add(one, "interrupts", interrupts);
 	json_object_object_add(one, "sriov_hidden", json_object_new_boolean(info->sriov_hidden));
-	json_object_object_add(one, "bars", bars(info, slot->placed.address));
-	json_object_object_add(one, "expansion_rom",
-			       info->rom_bytes ? expansion_rom(info, slot->placed.address[TENON_DEVICE_ROM]) : NULL);
+	json_object_object_add(one, "bars", bars(info, addresses));
+	json_object_object_add(one, "expansion_rom", info->rom_bytes ? expansion_rom(info, addresses) : NULL);
 	return one;
 }
 
@@ -159,7 +160,7 @@ static json_object *describe(const struct machine *machine)
 	json_object_object_add(plan, "memory_map", memory_map(machine));
 	json_object *devices = json_object_new_array();
 	for (unsigned i = 0; i < options->device_count; i++)
-		json_object_array_add(devices, device(&machine->slots.slot[i]));
+		json_object_array_add(devices, device(&machine->slots.slot[i], !options->firmware));
 	json_object_object_add(plan, "devices", devices);
 	json_object_object_add(plan, "empty_root_ports", json_object_new_int((int)options->hotplug_ports));
 	return plan;
@@ -185,6 +186,11 @@ static const char *string_of(json_object *object, const char *key)
 static uint64_t number_of(json_object *object, const char *key)
 {
 	return json_object_get_uint64(json_object_object_get(object, key));
+}
+
+static const char *place_of(json_object *bar)
+{
+	return json_object_object_get(bar, "address") ? string_of(bar, "address") : "where the firmware puts it";
 }
 
 static void print_reset(json_object *reset)
@@ -221,13 +227,13 @@ static void print_device(json_object *one)
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		json_object *bar = json_object_array_get_idx(list, i);
 		printf("  BAR %s        %s, %s, %llu KiB, %llu KiB of it without VM exits\n", string_of(bar, "bar"),
-		       string_of(bar, "address"), string_of(bar, "kind"),
+		       place_of(bar), string_of(bar, "kind"),
 		       (unsigned long long)(number_of(bar, "bytes") + 1023) / 1024,
 		       (unsigned long long)number_of(bar, "bytes_without_vm_exit") / 1024);
 	}
 	json_object *rom = json_object_object_get(one, "expansion_rom");
 	if (rom)
-		printf("  ROM          %s, %llu KiB\n", string_of(rom, "address"),
+		printf("  ROM          %s, %llu KiB\n", place_of(rom),
 		       (unsigned long long)number_of(rom, "bytes") / 1024);
 }
 

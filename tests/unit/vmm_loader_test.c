@@ -769,6 +769,30 @@ Test(loader_files, finishing_what_was_never_opened_is_harmless)
 	cr_expect_geq(fcntl(STDERR_FILENO, F_GETFD), 0);
 }
 
+/* ---- For a firmware ---- */
+
+Test(loader, firmware_gets_the_kernel_in_place_and_writes_the_parameters_itself)
+{
+	struct bzimage good = bzimage_good();
+	struct image kernel = image_write(&good, sizeof(good));
+	struct machine machine = {0};
+	machine_open(&machine, &kernel, NULL, "quiet");
+	machine_memory(&machine, 64 * MIB);
+	memset(machine.memory.hva, 0xa5, LAYOUT_HIGH_RAM);
+	const struct loader_input input = {
+		.files = &machine.files, .memory = &machine.memory, .rsdp_gpa = RSDP_GPA, .without_parameters = true};
+	cr_assert_eq(loader_load(&input, &machine.entry, &machine.err), 0, "%s", machine.err.message);
+	cr_expect_neq(memory_at(&machine.memory, machine.entry.kernel_first, 1), NULL);
+	for (unsigned at = 0; at < LAYOUT_HIGH_RAM; at++)
+		cr_assert_eq(machine.memory.hva[at], 0xa5, "something was written to 0x%x", at);
+	size_t bytes;
+	const uint8_t *header = loader_setup_header(&machine.files, &bytes);
+	cr_assert_not_null(header);
+	cr_expect_arr_eq(header, (const uint8_t *)&good + 0x1f1, 0x264 - 0x1f1);
+	cr_expect_leq(bytes, 0x290 - 0x1f1);
+	machine_close(&machine);
+}
+
 /* ---- Placement ---- */
 
 Test(loader, memory_needed_is_enough_and_less_is_refused_with_that_number)

@@ -114,6 +114,20 @@ Test(options, every_option_of_the_manual_is_understood)
 	options_finish(&options);
 }
 
+Test(options, firmware_needs_no_kernel_and_has_the_exit_device_without_one)
+{
+	struct run_options options = accept(WORDS("--firmware", "default", "--append", "mode=list"));
+	cr_expect_str_eq(options.firmware, "default");
+	cr_expect_null(options.kernel);
+	cr_expect(options.exit_device);
+	options_finish(&options);
+	options = accept(WORDS("--firmware", "rom", "--kernel", "k", "--initrd", "i"));
+	cr_expect_str_eq(options.firmware, "rom");
+	cr_expect_not(options.exit_device);
+	options_finish(&options);
+	expect_refused(WORDS("--firmware", "rom", "--initrd", "i"), "--initrd i: is for a kernel");
+}
+
 Test(options, values_may_follow_an_equals_sign)
 {
 	struct run_options options = accept(WORDS("--kernel=k", "--memory=64M", "--cpus=2", "--append=a=b"));
