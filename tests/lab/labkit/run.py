@@ -98,9 +98,9 @@ def prepare(scenario: Scenario, tenon: Path, folder: Path):
     (folder / "bin").mkdir(parents=True)
     shutil.copytree(LAB / "host", folder / "host")
     shutil.copy(tenon, folder / "bin" / "tenon")
-    admin = tenon.parent / "tenon-admin"
-    if admin.exists():
-        shutil.copy(admin, folder / "bin" / "tenon-admin")
+    for beside in ("tenon-admin", "tenon-testdev"):
+        if (tenon.parent / beside).exists():
+            shutil.copy(tenon.parent / beside, folder / "bin")
     firmware = tenon.parent / "firmware" / "tenon-firmware.rom"
     if firmware.exists():
         (folder / "bin" / "firmware").mkdir()
