@@ -183,7 +183,8 @@ static void take_file(struct vu_region *region, struct vu_call *reply)
 	const uint32_t flags = VFIO_REGION_INFO_FLAG_MMAP | VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
 	memcpy(&head, reply->reply, sizeof(head));
 	bool cut = head.argsz > reply->reply_bytes; /* its capabilities did not fit */
-	if ((head.flags & flags) != flags || cut || reply->reply_fd_count == 0 ||
+	/* Number 0 means none here; a process that has closed its standard input could get it. */
+	if ((head.flags & flags) != flags || cut || reply->reply_fd_count == 0 || reply->reply_fds[0] == 0 ||
 	    kernel_seal(reply->reply_fds[0], &region->file_bytes) < 0)
 		return;
 	region->info.file = reply->reply_fds[0];
