@@ -5,7 +5,7 @@
  *
  * A page holds a header of four words, at its start and, complemented, at its end: magic, address, sequence number, their exclusive or.
  * What the number should be is kept apart, in one word for each page. A page is verified before it is written again, and all are at
- * the end. Test devices write to a window of their own (their load engine) and copy memory with checksums; an NVMe identifies itself.
+ * the end. Test devices write to a window of their own (their load engine) and copy memory with checksums.
  *
  * Once a second a line tells how far it is. It ends after `seconds` (0: never), or when a 'q' comes by the serial port.
  */
