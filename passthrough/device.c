@@ -14,10 +14,12 @@
 
 #include "binding.h"
 #include "device.h"
+#include "patience.h"
 #include "sized.h"
 #include "space.h"
 
 #define GUEST_MESSAGES_MAX 64
+#define EVENT_WAIT_MS      10u
 
 void device_log(struct tenon_device *device, enum tenon_log_level level, const char *format, ...)
 {
@@ -230,6 +232,19 @@ static void enter(struct tenon_device *device)
 	remote_begin(device, device->remote.timeout_ms);
 }
 
+/* The event loop has other devices to look after than one whose server keeps a vCPU waiting. */
+static bool enter_soon(struct tenon_device *device)
+{
+	if (device->info.interface != TENON_INTERFACE_VFIO_USER) {
+		enter(device);
+		return true;
+	}
+	if (!patient_lock(&device->lock, EVENT_WAIT_MS))
+		return false;
+	remote_begin(device, device->remote.timeout_ms);
+	return true;
+}
+
 static void leave(struct tenon_device *device)
 {
 	remote_end(device);
@@ -301,7 +316,8 @@ int tenon_device_event_fd(const struct tenon_device *device)
 
 enum tenon_device_event tenon_device_next_event(struct tenon_device *device)
 {
-	enter(device);
+	if (!enter_soon(device))
+		return TENON_DEVICE_EVENT_NONE; /* the descriptor stays readable */
 	enum tenon_device_event event = events_next(device);
 	leave(device);
 	return event;

@@ -2,6 +2,7 @@
 /* Owns how long a lock that somebody else holds is waited for. */
 #include <errno.h>
 #include <stdbool.h>
+#include <time.h>
 
 #include "kernel.h"
 #include "patience.h"
@@ -30,4 +31,14 @@ int patience_ended(const char *what, const char *name, struct tenon_error *err)
 			  "%s: cannot %s: the kernel cannot reset it while somebody holds its lock or its bus's; try "
 			  "again when what resets, binds or rescans there has ended",
 			  name, what);
+}
+
+bool patient_lock(pthread_mutex_t *lock, unsigned milliseconds)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += milliseconds % 1000 * 1000000L;
+	until.tv_sec += milliseconds / 1000 + until.tv_nsec / 1000000000L;
+	until.tv_nsec %= 1000000000L;
+	return pthread_mutex_timedlock(lock, &until) == 0;
 }

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Kernel calls that fail for a moment. */
+/* Kernel calls that fail for a moment, and locks that are taken for one. */
 #ifndef PATIENCE_H
 #define PATIENCE_H
+
+#include <pthread.h>
+#include <stdbool.h>
 
 #include <tenon/error.h>
 
@@ -17,6 +20,9 @@ enum patience {
  * @return as kernel_ioctl
  */
 int patient_ioctl(int fd, unsigned long request, void *argument, enum patience patience);
+
+/** Takes a lock that becomes free within so long. @return whether it did */
+bool patient_lock(pthread_mutex_t *lock, unsigned milliseconds);
 
 /** Says that opening a device still found a lock taken in the end. @param what  could not be done. @return -EAGAIN */
 int patience_ended(const char *what, const char *name, struct tenon_error *err);

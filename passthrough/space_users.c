@@ -2,9 +2,9 @@
 /* See space_users.h. Owns the list of windows and of those who are told of them. */
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #include "kernel.h"
+#include "patience.h"
 #include "space.h"
 #include "space_users.h"
 #include "vfio_user_dma.h"
@@ -147,16 +147,11 @@ static int tell(struct space_users *users, const struct tenon_space_region *regi
 
 static int lock_for(struct space_users *users, bool bar, struct tenon_error *err)
 {
-	struct timespec until;
 	if (!bar) {
 		pthread_mutex_lock(&users->lock);
 		return 0;
 	}
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_nsec += BAR_TIMEOUT_MS * 1000000L;
-	until.tv_sec += until.tv_nsec / 1000000000L;
-	until.tv_nsec %= 1000000000L;
-	if (pthread_mutex_timedlock(&users->lock, &until) == 0)
+	if (patient_lock(&users->lock, BAR_TIMEOUT_MS))
 		return 0;
 	return tenon_fail(err, -EBUSY, "another device's server is slow to map memory; wait until it is done");
 }

@@ -4,6 +4,7 @@
  * where it costs the guest that device and nothing else.
  */
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -157,6 +158,8 @@ Test(vfio_user_failures, options_that_are_for_other_devices_are_refused)
 
 /* ---- In use ---- */
 
+static struct fixture *waiting; /* of the thread that is a vCPU */
+
 static void expect_gone(struct fixture *fixture)
 {
 	cr_expect_eq(next_event(fixture), TENON_DEVICE_EVENT_GONE);
@@ -281,6 +284,35 @@ Test(vfio_user_failures, a_server_that_hangs_makes_ones_until_it_answers)
 	cr_expect_not(host_logged(&fixture.host, "is gone"));
 	cr_expect(started != 0);
 	cr_expect_leq(waits, 10, "%u accesses waited", waits);
+	close_one(&fixture);
+}
+
+static void *read_and_wait(void *context)
+{
+	atomic_bool *done = context;
+	cr_expect_eq(reg(waiting, TD_ID), UINT32_MAX);
+	atomic_store(done, true);
+	return NULL;
+}
+
+Test(vfio_user_failures, the_event_loop_goes_on_while_a_vcpu_waits_for_a_server)
+{
+	struct fixture fixture;
+	struct testdev_options options = {0};
+	pthread_t vcpu;
+	atomic_bool done = false;
+	add_fault(&options, "%s@%s", "silence", "region-read#200");
+	open_one(&fixture, &options, true);
+	for (unsigned i = 0; i < 1000 && servers[0].device->faults.commands[VU_REGION_READ] < 199; i++)
+		reg(&fixture, TD_ID);
+	fake_set_patience(3000);
+	waiting = &fixture;
+	cr_assert_eq(pthread_create(&vcpu, NULL, read_and_wait, &done), 0);
+	usleep(100000);
+	cr_expect_eq(tenon_device_next_event(fixture.device), TENON_DEVICE_EVENT_NONE);
+	cr_expect_not(atomic_load(&done), "it waited with the vCPU");
+	pthread_join(vcpu, NULL);
+	fake_set_patience(20);
 	close_one(&fixture);
 }
 
