@@ -10,6 +10,7 @@
 #include <linux/capability.h>
 #include <linux/magic.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -291,6 +292,11 @@ int kernel_wait(struct pollfd *polls, unsigned count, int timeout_ms)
 	/* A signal ends it as a timeout would: the caller looks at the clock. */
 	int ready = poll(polls, count, timeout_ms);
 	return ready < 0 ? (errno == EINTR ? 0 : -errno) : ready;
+}
+
+void kernel_yield(void)
+{
+	sched_yield();
 }
 
 uint64_t kernel_now_ns(void)

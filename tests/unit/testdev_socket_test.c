@@ -67,8 +67,22 @@ ssize_t __wrap_kernel_receive(int fd, void *buffer, size_t size, int *fds, unsig
 	return -failure.error;
 }
 
+/* How often the client waited for the server asleep, and how often it let others run. */
+static struct {
+	bool awake; /* the client may stay awake; else others take the CPU for longer than it would */
+	unsigned sleeps, yields;
+} waits;
+
+void __wrap_kernel_yield(void)
+{
+	waits.yields++;
+	if (!waits.awake)
+		usleep(100);
+}
+
 int __wrap_kernel_wait(struct pollfd *polls, unsigned count, int timeout_ms)
 {
+	waits.sleeps++;
 	return fails(WAIT) ? -failure.error : __real_kernel_wait(polls, count, timeout_ms);
 }
 
@@ -1097,6 +1111,34 @@ Test(testdev_socket, connection_can_be_ended_with_a_reason)
 	cr_expect(strstr(error.message, "an unmap was not answered"), "%s", error.message);
 	struct pollfd poll_fd = {.fd = peer.fd, .events = POLLIN};
 	cr_expect_eq(poll(&poll_fd, 1, 0), 1, "the server sees the end");
+	peer_close();
+}
+
+/* ---- Waiting awake ---- */
+
+Test(testdev_socket, answer_that_comes_soon_is_waited_for_awake)
+{
+	struct vu_info info;
+	waits.awake = true;
+	cr_assert_eq(peer_open(0, 1, "", 0, NULL, 0), 0);
+	peer_info(1);
+	waits.sleeps = 0;
+	cr_expect_eq(ask_info(peer.socket, &info, 0), 0, "%s", error.message);
+	cr_expect_eq(waits.sleeps, 0);
+	peer_close();
+}
+
+Test(testdev_socket, server_that_was_slow_is_waited_for_asleep_by_the_next_32_calls)
+{
+	struct vu_info info;
+	cr_assert_eq(peer_open(0, 1, "", 0, NULL, 0), 0);
+	cr_expect_eq(waits.yields, 1, "the version's answer was slow");
+	for (uint16_t id = 1; id <= 33; id++) {
+		cr_expect_eq(waits.yields, 1, "call %u", id);
+		peer_info(id);
+		cr_expect_eq(ask_info(peer.socket, &info, 0), 0, "%s", error.message);
+	}
+	cr_expect_eq(waits.yields, 2);
 	peer_close();
 }
 
