@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/vfs.h>
 #include <time.h>
@@ -141,8 +142,10 @@ int kernel_eventfd_pending(int fd)
 
 int kernel_eventfd_take(int fd)
 {
+	/* O_NONBLOCK would not do: it is the open file's, and whoever else holds that can take it away. */
 	uint64_t count;
-	return read(fd, &count, sizeof(count)) == sizeof(count);
+	const struct iovec part = {.iov_base = &count, .iov_len = sizeof(count)};
+	return preadv2(fd, &part, 1, -1, RWF_NOWAIT) == sizeof(count);
 }
 
 int kernel_poll_create(void)

@@ -35,7 +35,7 @@ void kernel_block(void *address, size_t size);
 int kernel_eventfd(void); /* non-blocking, close-on-exec */
 /** @return 1 when the eventfd has a count, else 0; the count is kept */
 int kernel_eventfd_pending(int fd);
-/** Takes the count. @return 1 when there was one, else 0 */
+/** Takes the count. Never waits, whoever else holds the eventfd. @return 1 when there was one, else 0 */
 int kernel_eventfd_take(int fd);
 /** A set of file descriptors behind one that polls readable while any of them is ready. */
 int kernel_poll_create(void);

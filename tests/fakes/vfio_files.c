@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "kernel.h"
@@ -245,7 +246,8 @@ int kernel_eventfd_pending(int fd)
 int kernel_eventfd_take(int fd)
 {
 	uint64_t count;
-	return eventfd_of(fd) && read(fd, &count, sizeof(count)) == sizeof(count);
+	const struct iovec part = {.iov_base = &count, .iov_len = sizeof(count)};
+	return eventfd_of(fd) && preadv2(fd, &part, 1, -1, RWF_NOWAIT) == sizeof(count);
 }
 
 void fake_eventfd_signal(int fd)

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -1214,6 +1215,19 @@ static void *call_often(void *context)
 		vu_socket_serve(server.socket);
 	}
 	return NULL;
+}
+
+/* Servers hold eventfds that are read here, and O_NONBLOCK is the open file's. This test hangs where it is relied on. */
+Test(testdev_socket, eventfd_that_a_server_made_blocking_is_not_waited_for)
+{
+	int fd = kernel_eventfd();
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(fcntl(fd, F_SETFL, 0), 0);
+	cr_expect_eq(kernel_eventfd_take(fd), 0);
+	eventfd_write(fd, 3);
+	cr_expect_eq(kernel_eventfd_take(fd), 1);
+	cr_expect_eq(kernel_eventfd_take(fd), 0);
+	kernel_close(fd);
 }
 
 Test(testdev_socket, threads_take_turns)
