@@ -7,17 +7,6 @@
 #include "device.h"
 #include "kernel.h"
 
-static int arm_again(struct tenon_device *device, unsigned irq, int fd, struct tenon_error *err)
-{
-	return fd < 0 ? 0 : device->transport->ops->irq_arm(device->transport, irq, 0, 1, &fd, err);
-}
-
-int events_arm(struct tenon_device *device, struct tenon_error *err)
-{
-	int code = arm_again(device, VFIO_PCI_ERR_IRQ_INDEX, device->events.error_fd, err);
-	return code < 0 ? code : arm_again(device, VFIO_PCI_REQ_IRQ_INDEX, device->events.request_fd, err);
-}
-
 static int arm(struct tenon_device *device, unsigned irq, enum event_id id, int *out, struct tenon_error *err)
 {
 	struct transport_irq info;
@@ -49,6 +38,9 @@ int events_init(struct tenon_device *device, struct tenon_error *err)
 				  "%s: cannot watch for events: %s; raise the limit of open files (ulimit -n)",
 				  device->address.name, strerror(-poll_fd));
 	events->poll_fd = poll_fd;
+	/* What they are for ends the VM, which is the host's to decide and no server's: that has its socket to close. */
+	if (device->transport->remote)
+		return 0;
 	int code = arm(device, VFIO_PCI_ERR_IRQ_INDEX, EVENT_ID_ERROR, &events->error_fd, err);
 	if (code == 0)
 		code = arm(device, VFIO_PCI_REQ_IRQ_INDEX, EVENT_ID_REQUEST, &events->request_fd, err);

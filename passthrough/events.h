@@ -20,8 +20,6 @@ struct events {
 };
 
 int events_init(struct tenon_device *device, struct tenon_error *err);
-/** Arms the events' interrupts again, at a device that forgot them. */
-int events_arm(struct tenon_device *device, struct tenon_error *err);
 void events_finish(struct tenon_device *device);
 enum tenon_device_event events_next(struct tenon_device *device);
 

@@ -96,8 +96,6 @@ static int return_to_guest(struct tenon_device *device, struct tenon_error *err)
 	config_reset(device);
 	int code = bars_map_again(device, err);
 	if (code == 0)
-		code = events_arm(device, err);
-	if (code == 0)
 		code = watch(device, device->transport->remote->poll_fd(device->transport), EVENT_ID_REMOTE, err);
 	return code;
 }

@@ -15,7 +15,8 @@
 #include "log.h"
 #include "loop.h"
 
-#define FLUSH_MS 1000
+#define FLUSH_MS       1000
+#define EVENTS_AT_ONCE 4 /* of one device */
 
 enum source { SOURCE_SIGNAL, SOURCE_WAKE, SOURCE_CHARDEV, SOURCE_DEVICES };
 
@@ -203,10 +204,12 @@ static void on_request(struct loop *loop, const struct assigned *assigned, unsig
 static void on_device(struct loop *loop, unsigned index)
 {
 	struct assigned *assigned = slots_hold(&loop->machine->slots, index);
-	enum tenon_device_event event;
+	enum tenon_device_event event = TENON_DEVICE_EVENT_ERROR;
 	if (!assigned)
 		return; /* it went while its event was on the way */
-	while ((event = tenon_device_next_event(assigned->device)) != TENON_DEVICE_EVENT_NONE) {
+	/* What it has more of wakes the loop again: no device keeps it from the others. */
+	for (unsigned i = 0; i < EVENTS_AT_ONCE && event != TENON_DEVICE_EVENT_NONE; i++) {
+		event = tenon_device_next_event(assigned->device);
 		switch (event) {
 		case TENON_DEVICE_EVENT_NONE:
 			break;

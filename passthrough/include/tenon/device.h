@@ -142,8 +142,8 @@ struct tenon_device_info {
 
 enum tenon_device_event {
 	TENON_DEVICE_EVENT_NONE,
-	TENON_DEVICE_EVENT_ERROR,   /* the host saw an uncorrectable error of the device (AER) */
-	TENON_DEVICE_EVENT_REQUEST, /* the host wants the device back: close it soon */
+	TENON_DEVICE_EVENT_ERROR,   /* the host saw an uncorrectable error of the device (AER); not of vfio-user */
+	TENON_DEVICE_EVENT_REQUEST, /* the host wants the device back: close it soon; not of vfio-user */
 	/*
 	 * The server of a vfio-user device died, or broke the protocol. The guest reads ones everywhere, as of a device that was
 	 * pulled out; its BARs are still placed. Close it, or leave it: nothing else is affected.
