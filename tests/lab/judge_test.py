@@ -10,7 +10,7 @@ import tempfile
 import unittest
 
 from labkit import Device, Disk, Machine, modules
-from labkit.judge import Failed, Run
+from labkit.judge import Failed, Run, Stopped
 
 GOOD = {
     "facts": "guest.status=0\nhost.status=0\nreleased.processes=\nreleased.files=\nreleased.nvme=ok\n",
@@ -60,6 +60,14 @@ class JudgeTest(unittest.TestCase):
 
     def test_another_exit_status_fails(self):
         self.assert_fails("ended with status 1", facts=GOOD["facts"].replace("guest.status=0", "guest.status=1"))
+
+    def test_a_triple_fault_is_worth_a_second_run_and_another_crash_is_not(self):
+        crashed = GOOD["facts"].replace("guest.status=0", "guest.status=4")
+        with self.assertRaisesRegex(Stopped, "status 4, not 0: .*triple fault"):
+            self.judge(facts=crashed, guest_err="tenon: warning: the guest crashed: triple fault; its last console lines say why")
+        with self.assertRaises(Failed) as other:
+            self.judge(facts=crashed, guest_err="tenon: warning: the guest crashed: an instruction that KVM cannot emulate")
+        self.assertNotIsInstance(other.exception, Stopped)
 
     def test_a_vm_that_ran_into_its_time_limit_fails(self):
         self.assert_fails("did not end in time", facts=GOOD["facts"].replace("guest.status=0", "guest.status=124"))
