@@ -18,7 +18,7 @@ static const struct mode {
 	unsigned (*run)(void);
 } modes[] = {
 	{"list", mode_list},       {"selftest", mode_selftest}, {"boot", mode_boot},
-	{"hostile", mode_hostile}, {"load", mode_load},
+	{"hostile", mode_hostile}, {"load", mode_load},         {"timing", mode_timing},
 };
 
 /* The value of a word key=value; NULL: not there. *length is up to the next blank. */

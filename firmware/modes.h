@@ -11,6 +11,7 @@ unsigned mode_selftest(void);
 unsigned mode_boot(void);
 unsigned mode_hostile(void);
 unsigned mode_load(void);
+unsigned mode_timing(void);
 
 /** The number of key=N among the firmware's words, in decimal or with 0x; `otherwise` when it is not there. */
 uint64_t word_number(const char *key, uint64_t otherwise);

@@ -197,6 +197,30 @@ Test(tenon_check, load_drives_devices_and_finds_nothing_wrong)
 	run_finish(&run);
 }
 
+Test(tenon_check, timing_has_the_moments_of_each_round)
+{
+	struct device device;
+	struct run run;
+	unsigned rounds = 0;
+	device_start(&device, NULL);
+	run_checked(&run,
+		    ARGS("run", "--firmware", "default", "--memory", "16M", "--device", device.address, "--append",
+			 "mode=timing rounds=5"),
+		    0);
+	unsigned long ring, woken, handled, read, last = 0;
+	for (const char *at = run.said.bytes; (at = strstr(at, "timing ring=")); at++, rounds++, last = woken) {
+		cr_assert_eq(
+			sscanf(at, "timing ring=%lu woken=%lu handled=%lu read=%lu", &ring, &woken, &handled, &read), 4,
+			"%s", at);
+		cr_expect_lt(ring, handled);
+		cr_expect_gt(woken, last, "the device was woken anew");
+		cr_expect_gt(read, 0);
+	}
+	cr_expect_eq(rounds, 5);
+	cr_expect_eq(device_stop(&device), CONTRACT_KEPT);
+	run_finish(&run);
+}
+
 Test(tenon_check, hostile_guest_with_two_devices_ends_as_it_should)
 {
 	struct device devices[2];

@@ -307,6 +307,15 @@ Test(tenon_firmware, file_that_can_be_no_rom_is_refused)
 	refused(ARGS("run"), 2, "--kernel: missing");
 }
 
+Test(tenon_firmware, timing_wants_a_test_device)
+{
+	struct run run;
+	firmware(&run, ARGS(FIRMWARE("mode=timing")), LAYOUT_FIRMWARE_USAGE);
+	cr_expect(strstr(run.said.bytes, "# timing: there is no test device; give one with --device vfio-user:PATH"),
+		  "%s", run.said.bytes);
+	run_finish(&run);
+}
+
 /* ---- check ---- */
 
 Test(tenon_firmware, check_refuses_wrong_use)
