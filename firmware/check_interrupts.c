@@ -11,6 +11,7 @@
 #include "interrupts.h"
 
 #define PATIENCE_US 2000000 /* for an interrupt that comes */
+#define LOOK_US     50000   /* until then, whether the device is still there */
 #define SILENCE_US  2000    /* for one that must not */
 
 static const struct function *line_owner;
@@ -29,6 +30,18 @@ static uint64_t ns_of_ticks(uint64_t ticks)
 
 enum raised { CAME, LOST, UNABLE };
 
+/* A device that is gone does not keep us waiting. */
+static bool comes(const struct function *function, const struct driver *driver, unsigned vector, uint32_t count)
+{
+	for (unsigned i = 0; i < PATIENCE_US / LOOK_US; i++) {
+		if (interrupts_wait(vector, count, LOOK_US))
+			return true;
+		if (driver_register(function, driver) == 0xffffffff)
+			return false;
+	}
+	return false;
+}
+
 /* Raises an interrupt and waits for it. */
 static enum raised raise(const struct function *function, const struct driver *driver, enum irq_kind kind,
 			 unsigned number, unsigned vector, uint64_t *latency_ns)
@@ -37,7 +50,7 @@ static enum raised raise(const struct function *function, const struct driver *d
 	uint64_t started = read_tsc();
 	if (!driver->raise(function, kind, number))
 		return UNABLE;
-	if (!interrupts_wait(vector, before + 1, PATIENCE_US))
+	if (!comes(function, driver, vector, before + 1))
 		return LOST;
 	*latency_ns = ns_of_ticks(interrupts_time(vector) - started);
 	return CAME;
@@ -152,7 +165,7 @@ static bool masked_waits(const struct function *function, const struct driver *d
 	}
 	bool pending = is_pending(table, index);
 	write32(entry + 12, 0);
-	if (!interrupts_wait(vector, before + 1, PATIENCE_US)) {
+	if (!comes(function, driver, vector, before + 1)) {
 		check_fail("vector %u was raised while it was masked%s, and did not come when it was unmasked", index,
 			   pending ? "" : " (its pending bit was not set)");
 		return false;

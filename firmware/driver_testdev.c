@@ -14,6 +14,7 @@
 #define COPY_BYTES  0x4000u
 #define PIECES      4u
 #define PATIENCE_NS 2000000000ull
+#define GONE        0xffffffffu
 #define SOILED      0x736f696c6564ull
 
 static uint64_t registers(const struct function *function)
@@ -103,6 +104,8 @@ const char *testdev_run(const struct function *function, uint64_t list, unsigned
 	uint32_t status;
 	while (!((status = testdev_read(function, TD_STATUS)) & (TD_STATUS_DONE | TD_STATUS_ERROR)) ||
 	       status & TD_STATUS_BUSY) {
+		if (status == GONE)
+			return "the device is gone: its registers read as ones";
 		if (now_ns() > end)
 			return "the copy engine does not come to an end";
 	}

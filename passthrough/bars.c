@@ -137,6 +137,8 @@ static int query_bar(struct tenon_device *device, unsigned index, struct tenon_e
 	if (code < 0 || bar->region.size_bytes == 0)
 		return code;
 	uint32_t hardware = device_hardware_config_read(device, PCI_BASE_ADDRESS_0 + 4 * index, 4);
+	if (device->transport->health != TRANSPORT_WELL)
+		return remote_check_open(device, 0, err);
 	info->io = hardware & PCI_BASE_ADDRESS_SPACE_IO;
 	info->is_64bit = !info->io && (hardware & PCI_BASE_ADDRESS_MEM_TYPE_MASK) == PCI_BASE_ADDRESS_MEM_TYPE_64;
 	info->prefetchable = !info->io && (hardware & PCI_BASE_ADDRESS_MEM_PREFETCH);

@@ -55,8 +55,9 @@ void bells_place(struct tenon_device *device, struct bar *bar, uint64_t wanted_b
 		const struct tenon_ioeventfd ioeventfd = describe(&bells->bell[i], wanted_base);
 		if (device->ops->ioeventfd_attach(device->host, &ioeventfd, &error) == 0)
 			bells->attached |= 1u << i;
-		else
+		else if (!bells->told) /* once: the guest may move the BAR as often as it likes */
 			device_log(device, TENON_LOG_WARNING, "%s: a doorbell in BAR %u works trapped, but slowly: %s",
 				   device->address.name, bar->placed.bar, error.message);
+		bells->told |= !(bells->attached >> i & 1);
 	}
 }

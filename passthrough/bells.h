@@ -6,6 +6,7 @@
 #ifndef BELLS_H
 #define BELLS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <tenon/device.h>
@@ -22,6 +23,7 @@ struct bells {
 	unsigned count;
 	uint64_t base;     /* where the BAR is that they are attached at; 0: nowhere */
 	unsigned attached; /* a bit each */
+	bool told;         /* the user, that one could not be */
 };
 
 /** Asks for those of a BAR, again at a device that came back. None where device, BAR or VMM has no use for them. */

@@ -40,6 +40,9 @@ void device_log(struct tenon_device *device, enum tenon_log_level level, const c
 
 void device_log_error(struct tenon_device *device, const struct tenon_error *error)
 {
+	/* Of a server that does not answer, or is gone, remote.c tells, once. */
+	if (device->transport->health != TRANSPORT_WELL && (error->code == -ETIMEDOUT || error->code == -ENOTCONN))
+		return;
 	device_log(device, TENON_LOG_ERROR, "%s", error->message);
 }
 
@@ -192,6 +195,7 @@ int tenon_device_open(const struct tenon_device_options *options, struct tenon_d
 		code = build(device, options, err);
 	if (code == 0)
 		code = reset_at_open(device, err);
+	code = remote_check_open(device, code, err);
 	if (code < 0) {
 		tenon_device_close(device);
 		return code;

@@ -37,6 +37,18 @@ int remote_init(struct tenon_device *device, struct tenon_error *err)
 	return code < 0 ? code : watch(device, transport->remote->poll_fd(transport), EVENT_ID_REMOTE, err);
 }
 
+int remote_check_open(struct tenon_device *device, int code, struct tenon_error *err)
+{
+	struct transport *transport = device->transport;
+	if (!is_remote(device) || transport->health == TRANSPORT_WELL)
+		return code;
+	if (transport->health == TRANSPORT_HUNG)
+		return tenon_fail(err, -ETIMEDOUT, "%s: its server does not answer; restart it, or wait",
+				  device->address.name);
+	return tenon_fail(err, -ENOTCONN, "%s: the device is gone: %s; restart its server", device->address.name,
+			  transport->remote->reason(transport));
+}
+
 void remote_finish(struct tenon_device *device)
 {
 	if (device->remote.timer >= 0)

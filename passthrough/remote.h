@@ -38,6 +38,14 @@ struct remote {
 int remote_init(struct tenon_device *device, struct tenon_error *err);
 void remote_finish(struct tenon_device *device);
 
+/**
+ * What has become of the other end while the device was opened: what failed first, whatever failed or did not fail because of it.
+ *
+ * @param code  of opening
+ * @return it, or the other end's failure, in `err`
+ */
+int remote_check_open(struct tenon_device *device, int code, struct tenon_error *err);
+
 /** Before anything is asked of the device, and after: what has become of the other end. With the device's lock held. */
 void remote_begin(struct tenon_device *device, unsigned milliseconds);
 void remote_end(struct tenon_device *device);

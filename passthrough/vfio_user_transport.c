@@ -143,11 +143,22 @@ static bool is_mappable(const struct vu_region *region, const struct transport_a
 	       area->size_bytes <= region->file_bytes - info->file_offset - area->offset;
 }
 
+/* Areas that are whole in the region. */
+static bool overlaps(const struct transport_region *info, const struct transport_area *area)
+{
+	for (unsigned i = 0; i < info->area_count; i++) {
+		const struct transport_area *other = &info->areas[i];
+		if (area->offset < other->offset + other->size_bytes && other->offset < area->offset + area->size_bytes)
+			return true;
+	}
+	return false;
+}
+
 static void add_area(struct vu_region *region, uint64_t offset, uint64_t size_bytes)
 {
 	const struct transport_area area = {.offset = offset, .size_bytes = size_bytes};
 	struct transport_region *info = &region->info;
-	if (info->area_count < TRANSPORT_AREAS_MAX && is_mappable(region, &area))
+	if (info->area_count < TRANSPORT_AREAS_MAX && is_mappable(region, &area) && !overlaps(info, &area))
 		info->areas[info->area_count++] = area;
 }
 
@@ -550,6 +561,9 @@ static int get_info(struct vu_transport *self, struct tenon_error *err)
 static int read_config(struct vu_transport *self, struct tenon_error *err)
 {
 	int code = region_read(&self->transport, VFIO_PCI_CONFIG_REGION_INDEX, 0, self->header, sizeof(self->header));
+	if (code == -ENOTCONN)
+		return tenon_fail(err, code, "%s: the device is gone: %s; restart its server", self->name,
+				  vu_socket_ended(self->socket));
 	if (code < 0)
 		return tenon_fail(err, code, "%s: cannot read its config space: %s; see what its server says",
 				  self->name, strerror(-code));
