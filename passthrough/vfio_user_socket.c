@@ -364,7 +364,7 @@ static int call_locked(struct vu_socket *socket, struct vu_call *call, struct te
 	socket->waiting_id = header.id;
 	socket->replied = false;
 	code = send_command(socket, call, &header, deadline_ns, err);
-	if (code == 0)
+	if (code == 0 && deadline_ns - now_ns > AWAKE_NS)
 		wait_awake(socket, now_ns);
 	while (code == 0 && !socket->replied && !socket->over && kernel_now_ns() < deadline_ns)
 		turn(socket, deadline_ns, false);
