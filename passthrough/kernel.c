@@ -10,7 +10,6 @@
 #include <linux/capability.h>
 #include <linux/magic.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -297,9 +296,11 @@ int kernel_wait(struct pollfd *polls, unsigned count, int timeout_ms)
 	return ready < 0 ? (errno == EINTR ? 0 : -errno) : ready;
 }
 
-void kernel_yield(void)
+void kernel_relax(void)
 {
-	sched_yield();
+#ifdef __x86_64__
+	__builtin_ia32_pause();
+#endif
 }
 
 uint64_t kernel_now_ns(void)

@@ -70,8 +70,8 @@ ssize_t kernel_receive(int fd, void *buffer, size_t size, int *fds, unsigned *fd
 void kernel_shutdown(int fd);
 /** Waits for any of them. @param timeout_ms  -1: for ever. @return how many are ready; 0 after the timeout; -errno */
 int kernel_wait(struct pollfd *polls, unsigned count, int timeout_ms);
-/** Lets other threads of this CPU run, without going to sleep. */
-void kernel_yield(void);
+/** What a loop that waits awake does each time: hands nothing to other threads, who would keep the CPU for milliseconds. */
+void kernel_relax(void);
 /** CLOCK_MONOTONIC */
 uint64_t kernel_now_ns(void);
 

@@ -24,7 +24,7 @@
  * short a time is waited for asleep for some calls.
  */
 #define AWAKE_NS   20000u
-#define SLOW_CALLS 32u
+#define SLOW_CALLS 128u
 #define TURNS_MAX  64 /* of work for the server at once, when nobody waits for it */
 
 /* What the poll set calls them. */
@@ -335,7 +335,6 @@ static void spend(const struct vu_call *call, uint64_t since_ns)
 	*call->budget_ns -= spent < *call->budget_ns ? spent : *call->budget_ns;
 }
 
-/* On one CPU with the server this costs one system call, and it is the server's turn. */
 static void wait_awake(struct vu_socket *socket, uint64_t now_ns)
 {
 	if (socket->slow) {
@@ -343,7 +342,7 @@ static void wait_awake(struct vu_socket *socket, uint64_t now_ns)
 		return;
 	}
 	while (!socket->replied && !socket->over) {
-		kernel_yield();
+		kernel_relax();
 		if (kernel_now_ns() - now_ns >= AWAKE_NS) {
 			socket->slow = SLOW_CALLS;
 			return;

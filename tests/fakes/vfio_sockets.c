@@ -127,8 +127,8 @@ int kernel_wait(struct pollfd *polls, unsigned count, int timeout_ms)
 	return ready < 0 ? -errno : ready;
 }
 
-/* Others have the CPU for longer than anybody stays awake, so that no test depends on who is faster. */
-void kernel_yield(void)
+/* It takes longer than anybody stays awake, so that no test depends on who is faster. */
+void kernel_relax(void)
 {
 	sockets.passed_ns += NS_PER_MS / 10;
 }
