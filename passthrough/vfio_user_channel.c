@@ -118,6 +118,17 @@ int vu_channel_next(struct vu_channel *channel, struct vu_message *out)
 	return take_fds(channel, &out->fds);
 }
 
+bool vu_channel_ready(const struct vu_channel *channel)
+{
+	struct vu_header header;
+	size_t there = channel->in_end - channel->in_first;
+	if (there < sizeof(header))
+		return false;
+	memcpy(&header, channel->in + channel->in_first, sizeof(header));
+	/* One that cannot be is something to say, too. */
+	return there >= header.bytes || header.bytes > channel->message_max;
+}
+
 /* What is left of the parts after `sent` bytes. */
 static int keep_rest(struct vu_channel *channel, const struct iovec *parts, unsigned count, size_t sent)
 {

@@ -60,6 +60,9 @@ int vu_channel_fill(struct vu_channel *channel);
 /** @return 1 a message; 0 none is whole; -EPROTO a size that cannot be, or fds twice */
 int vu_channel_next(struct vu_channel *channel, struct vu_message *out);
 
+/** Whether vu_channel_next has something to say. */
+bool vu_channel_ready(const struct vu_channel *channel);
+
 /**
  * Sends a message: the header, whose size is set here, `head` and `data`. When the socket takes a part, the rest is kept for
  * vu_channel_flush; when it takes nothing, the whole is, if `keep` says so.

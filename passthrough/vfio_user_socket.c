@@ -27,14 +27,24 @@
 #define SLOW_CALLS 128u
 #define TURNS_MAX  64 /* of work for the server at once, when nobody waits for it */
 
+/* Work for the server that is done in one turn, after which the clock is looked at: bytes, and what a message costs besides. */
+#define WORK_BYTES    (4u << 20)
+#define MESSAGE_BYTES 4096u
+
 /* What the poll set calls them. */
 enum { ID_MAIN, ID_TWIN };
+
+/* What the poll set reports of a channel. */
+struct interest {
+	bool readable, writable;
+};
 
 struct vu_socket {
 	pthread_mutex_t lock;
 	char name[128];
-	int poll_fd;
-	bool awaits_room; /* the poll set reports that, too */
+	int poll_fd; /* -1: not yet */
+	struct interest watched[2];
+	uint64_t work_left; /* bytes of this turn's */
 	struct vu_memory memory;
 	struct vu_channel main;
 	struct vu_channel twin; /* the server's commands; fd -1: they come on `main` */
@@ -84,6 +94,7 @@ static int access_memory(struct vu_socket *socket, const struct vu_message *mess
 	memcpy(access, message->payload, sizeof(*access));
 	if (access->count > DATA_BYTES || message->bytes != sizeof(*access) + (write ? access->count : 0))
 		return EINVAL;
+	socket->work_left -= access->count < socket->work_left ? access->count : socket->work_left;
 	if (write)
 		return -memory->write(memory->context, access->address, message->payload + sizeof(*access),
 				      access->count);
@@ -94,6 +105,10 @@ static int access_memory(struct vu_socket *socket, const struct vu_message *mess
 static void serve_command(struct vu_socket *socket, struct vu_channel *channel, const struct vu_message *message)
 {
 	struct vu_dma_access access;
+	if (message->header.command == VU_DMA_READ && message->header.flags & VU_FLAG_NO_REPLY) {
+		end(socket, "it reads memory and wants no answer");
+		return;
+	}
 	uint8_t *data = NULL;
 	int error = access_memory(socket, message, &access, &data);
 	struct vu_header header = {.id = message->header.id,
@@ -164,6 +179,7 @@ static void dispatch_reply(struct vu_socket *socket, struct vu_message *message)
 static void dispatch(struct vu_socket *socket, struct vu_channel *channel, struct vu_message *message)
 {
 	uint32_t type = message->header.flags & VU_TYPE_MASK;
+	socket->work_left -= MESSAGE_BYTES < socket->work_left ? MESSAGE_BYTES : socket->work_left;
 	if (type == VU_TYPE_COMMAND)
 		serve_command(socket, channel, message);
 	else if (type == VU_TYPE_REPLY && channel == &socket->main)
@@ -175,15 +191,25 @@ static void dispatch(struct vu_socket *socket, struct vu_channel *channel, struc
 
 /* ---- Input and output ---- */
 
-/* All messages that are whole. A request is only taken when its answer can be sent or kept, else it waits here. */
+/*
+ * Messages that are whole, as many as this turn has time for. A request is only taken when its answer can be sent or kept, else it
+ * waits here.
+ */
 static void take_messages(struct vu_socket *socket, struct vu_channel *channel)
 {
 	struct vu_message message;
 	int code = 1;
-	while (!socket->over && vu_channel_flushed(channel) && (code = vu_channel_next(channel, &message)) > 0)
+	while (!socket->over && socket->work_left && vu_channel_flushed(channel) &&
+	       (code = vu_channel_next(channel, &message)) > 0)
 		dispatch(socket, channel, &message);
 	if (code < 0)
 		end(socket, "it sent a message that cannot be");
+}
+
+/* A message is there that an earlier turn had no time for. */
+static bool is_waiting(const struct vu_channel *channel)
+{
+	return vu_channel_flushed(channel) && vu_channel_ready(channel);
 }
 
 /* What the socket is ready for. */
@@ -199,7 +225,8 @@ static void work(struct vu_socket *socket, struct vu_channel *channel, short rea
 		return;
 	}
 	take_messages(socket, channel); /* those that waited for the flush */
-	if (!(ready & (POLLIN | POLLHUP | POLLERR)) || socket->over || !vu_channel_flushed(channel))
+	if (!(ready & (POLLIN | POLLHUP | POLLERR)) || socket->over || is_waiting(channel) ||
+	    !vu_channel_flushed(channel))
 		return;
 	code = vu_channel_fill(channel);
 	if (code == 0)
@@ -215,35 +242,43 @@ static int turn(struct vu_socket *socket, uint64_t deadline_ns, bool room)
 {
 	struct vu_channel *channels[] = {&socket->main, &socket->twin};
 	struct pollfd polls[2];
+	bool waiting = false;
 	for (unsigned i = 0; i < 2; i++) {
 		bool flushed = vu_channel_flushed(channels[i]);
 		polls[i] = (struct pollfd){.fd = channels[i]->fd, .events = flushed ? POLLIN : POLLOUT};
+		waiting |= is_waiting(channels[i]);
 	}
 	if (room)
 		polls[0].events |= POLLOUT;
 	uint64_t now = kernel_now_ns();
-	int timeout_ms = deadline_ns > now ? (int)((deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS) : 0;
+	int timeout_ms = deadline_ns > now && !waiting ? (int)((deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS) : 0;
 	int ready = kernel_wait(polls, 2, timeout_ms);
 	if (ready < 0)
 		end(socket, strerror(-ready));
-	for (unsigned i = 0; i < 2 && ready > 0; i++) {
-		if (polls[i].revents)
+	socket->work_left = WORK_BYTES;
+	for (unsigned i = 0; i < 2 && ready >= 0; i++) {
+		if (polls[i].revents || is_waiting(channels[i]))
 			work(socket, channels[i], polls[i].revents);
 	}
 	if (socket->over)
 		return -ENOTCONN;
-	return ready > 0 || kernel_now_ns() < deadline_ns;
+	return waiting || ready > 0 || kernel_now_ns() < deadline_ns;
 }
 
-/* A server that hung may be back; then there is room, and the late reply was there. */
-static int check_usable(struct vu_socket *socket, struct tenon_error *err)
+/*
+ * A server that hung may be back; then there is room, and the late reply was there. A call with a time of its own has something to
+ * lose, and waits for that; others fail at once.
+ */
+static int check_usable(struct vu_socket *socket, const struct vu_call *call, uint64_t deadline_ns,
+			struct tenon_error *err)
 {
-	for (unsigned i = 0; (socket->hung || socket->full) && i < TURNS_MAX && !socket->over; i++) {
+	const uint64_t until_ns = call->timeout_ms ? deadline_ns : 0;
+	for (bool more = true; (socket->hung || socket->full) && more && !socket->over;) {
 		struct pollfd room = {.fd = socket->main.fd, .events = POLLOUT};
 		if (socket->full && vu_channel_flushed(&socket->main) && kernel_wait(&room, 1, 0) > 0)
 			socket->full = false;
-		else if (turn(socket, 0, false) <= 0)
-			break;
+		else
+			more = turn(socket, until_ns, socket->full) > 0 && kernel_now_ns() < deadline_ns;
 	}
 	if (socket->over)
 		return fail_over(socket, err);
@@ -286,40 +321,49 @@ static int send_command(struct vu_socket *socket, const struct vu_call *call, st
 }
 
 /*
- * What is kept goes out when the server takes it, whoever comes then. Commands of the server come on `twin`, if there is one; replies
- * on `main` are for those who wait, and the event loop does not wake up for them.
+ * What is kept goes out when the server takes it, and what it asks for meanwhile is not looked at. A message that waits for a turn is
+ * reported as room, because the socket need not have more to read. Commands of the server come on `twin`, if there is one; replies on
+ * `main` are for those who wait, and the event loop does not wake up for them.
  */
+static struct interest interest_in(const struct vu_socket *socket, const struct vu_channel *channel)
+{
+	bool commands = channel == &socket->twin || socket->twin.fd < 0;
+	bool flushed = vu_channel_flushed(channel);
+	return (struct interest){.readable = commands && flushed, .writable = !flushed || is_waiting(channel)};
+}
+
 static void watch(struct vu_socket *socket)
 {
-	bool awaits = !vu_channel_flushed(&socket->main) || !vu_channel_flushed(&socket->twin);
-	if (awaits == socket->awaits_room || socket->over)
-		return;
-	bool twin = socket->twin.fd >= 0;
-	int code = kernel_poll_change(socket->poll_fd, socket->main.fd, ID_MAIN, !twin,
-				      !vu_channel_flushed(&socket->main));
-	if (code == 0 && twin)
-		code = kernel_poll_change(socket->poll_fd, socket->twin.fd, ID_TWIN, true,
-					  !vu_channel_flushed(&socket->twin));
-	if (code < 0)
-		end(socket, strerror(-code));
-	socket->awaits_room = awaits;
+	const struct vu_channel *channels[] = {[ID_MAIN] = &socket->main, [ID_TWIN] = &socket->twin};
+	for (unsigned id = 0; id < 2 && socket->poll_fd >= 0; id++) {
+		struct interest *watched = &socket->watched[id];
+		struct interest wanted = interest_in(socket, channels[id]);
+		if (channels[id]->fd < 0 || socket->over ||
+		    (wanted.readable == watched->readable && wanted.writable == watched->writable))
+			continue;
+		int code = kernel_poll_change(socket->poll_fd, channels[id]->fd, id, wanted.readable, wanted.writable);
+		if (code < 0)
+			end(socket, strerror(-code));
+		*watched = wanted;
+	}
 }
 
 static int watch_first(struct vu_socket *socket, struct tenon_error *err)
 {
 	int code = kernel_poll_create();
-	socket->poll_fd = code;
+	int poll = code;
 	if (code >= 0)
-		code = kernel_poll_add(socket->poll_fd, socket->main.fd, ID_MAIN, false);
+		code = kernel_poll_add(poll, socket->main.fd, ID_MAIN, false);
 	if (code == 0 && socket->twin.fd >= 0)
-		code = kernel_poll_add(socket->poll_fd, socket->twin.fd, ID_TWIN, false);
-	if (code == 0 && socket->twin.fd >= 0)
-		code = kernel_poll_change(socket->poll_fd, socket->main.fd, ID_MAIN, false, false);
+		code = kernel_poll_add(poll, socket->twin.fd, ID_TWIN, false);
+	socket->poll_fd = poll;
 	if (code < 0)
 		return tenon_fail(err, code,
 				  "%s: cannot watch its socket: %s; raise the limit of open files (ulimit -n)",
 				  socket->name, strerror(-code));
-	return 0;
+	socket->watched[ID_MAIN] = socket->watched[ID_TWIN] = (struct interest){.readable = true};
+	watch(socket);
+	return socket->over ? fail_over(socket, err) : 0;
 }
 
 static uint64_t limit_ns(const struct vu_call *call)
@@ -347,6 +391,7 @@ static void wait_awake(struct vu_socket *socket, uint64_t now_ns)
 			socket->slow = SLOW_CALLS;
 			return;
 		}
+		socket->work_left = WORK_BYTES;
 		work(socket, &socket->main, POLLIN);
 	}
 }
@@ -354,22 +399,23 @@ static void wait_awake(struct vu_socket *socket, uint64_t now_ns)
 static int call_locked(struct vu_socket *socket, struct vu_call *call, struct tenon_error *err)
 {
 	uint64_t now_ns = kernel_now_ns(), deadline_ns = now_ns + limit_ns(call);
-	int code = check_usable(socket, err);
+	int code = check_usable(socket, call, deadline_ns, err);
 	if (code < 0)
 		return code;
 	struct vu_header header = {.id = socket->next_id++, .command = call->command};
 	call->reply_bytes = call->reply_fd_count = 0;
+	code = send_command(socket, call, &header, deadline_ns, err);
+	if (code < 0)
+		return code;
+	/* Not before: nobody can know yet what it is asked. */
 	socket->waiting = call;
 	socket->waiting_id = header.id;
 	socket->replied = false;
-	code = send_command(socket, call, &header, deadline_ns, err);
-	if (code == 0 && deadline_ns - now_ns > AWAKE_NS)
+	if (deadline_ns - now_ns > AWAKE_NS)
 		wait_awake(socket, now_ns);
-	while (code == 0 && !socket->replied && !socket->over && kernel_now_ns() < deadline_ns)
+	while (!socket->replied && !socket->over && kernel_now_ns() < deadline_ns)
 		turn(socket, deadline_ns, false);
 	socket->waiting = NULL;
-	if (code < 0)
-		return code;
 	if (!socket->replied) {
 		if (socket->over)
 			return fail_over(socket, err);
@@ -400,7 +446,7 @@ int vu_socket_call(struct vu_socket *socket, struct vu_call *call, struct tenon_
 static int post_locked(struct vu_socket *socket, const struct vu_call *call, struct tenon_error *err)
 {
 	uint64_t deadline_ns = kernel_now_ns() + limit_ns(call);
-	int code = check_usable(socket, err);
+	int code = check_usable(socket, call, deadline_ns, err);
 	if (code < 0)
 		return code;
 	struct vu_header header = {
@@ -431,8 +477,9 @@ int vu_socket_serve(struct vu_socket *socket)
 	/* Whoever has the lock is at it already. */
 	if (pthread_mutex_trylock(&socket->lock) != 0)
 		return 0;
-	for (unsigned i = 0; i < TURNS_MAX && turn(socket, 0, false) > 0; i++)
-		;
+	uint64_t done = 0;
+	for (unsigned i = 0; i < TURNS_MAX && done < WORK_BYTES && turn(socket, 0, false) > 0; i++)
+		done += WORK_BYTES - socket->work_left;
 	watch(socket);
 	int code = socket->over ? -ENOTCONN : 0;
 	pthread_mutex_unlock(&socket->lock);

@@ -5,7 +5,8 @@
  * trusted: it can die, hang and lie. Whatever it does, a call ends within its time.
  *
  *   It dies or lies (a reply to nothing, of a wrong command or size, a message that cannot be): the connection is over.
- *   It hangs: the call fails with -ETIMEDOUT, and so do all after it, at once, until the late reply comes.
+ *   It hangs: the call fails with -ETIMEDOUT, and so do all after it, at once, until the late reply comes. Only those with a
+ *   timeout_ms of their own wait for that.
  *
  * Call order: connect or adopt; call, post, serve; destroy.
  * Threads: any; calls take turns. The memory operations are called with the socket's lock held, on any thread that is in it.
@@ -96,7 +97,7 @@ int vu_socket_post(struct vu_socket *socket, const struct vu_call *call, struct 
  * then. Borrowed.
  */
 int vu_socket_poll_fd(const struct vu_socket *socket);
-/** Answers what the server asks for now, without waiting. @return 0; -ENOTCONN the connection is over */
+/** Answers some of what the server asks for now, without waiting. @return 0; -ENOTCONN the connection is over */
 int vu_socket_serve(struct vu_socket *socket);
 
 /** Ends the connection for good, as after a call whose outcome must not stay unknown. */
