@@ -36,9 +36,9 @@ int patience_ended(const char *what, const char *name, struct tenon_error *err)
 bool patient_lock(pthread_mutex_t *lock, unsigned milliseconds)
 {
 	struct timespec until;
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += milliseconds % 1000 * 1000000L;
 	until.tv_sec += milliseconds / 1000 + until.tv_nsec / 1000000000L;
 	until.tv_nsec %= 1000000000L;
-	return pthread_mutex_timedlock(lock, &until) == 0;
+	return pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until) == 0;
 }

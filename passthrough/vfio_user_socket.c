@@ -7,11 +7,13 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernel.h"
+#include "patience.h"
 #include "vfio_user_channel.h"
 #include "vfio_user_socket.h"
 #include "vfio_user_version.h"
@@ -57,20 +59,29 @@ struct vu_socket {
 	bool hung;     /* the reply to waiting_id did not come in time; `waiting` is NULL */
 	unsigned slow; /* so many calls wait asleep */
 	bool full;     /* there was no room for a command in time */
+	/* Somebody waited for the lock in vain; until whoever has it lets go of it, others do not wait. */
+	atomic_bool crowded;
+	_Atomic(const char *) end_wish; /* why it is to end, of somebody who does not have the lock */
 	bool over;
 	char reason[160];
 };
 
-/* Once. What is said first is the reason. */
-static void end(struct vu_socket *socket, const char *reason)
+static void shut_down(const struct vu_socket *socket)
 {
-	if (socket->over)
-		return;
-	socket->over = true;
-	snprintf(socket->reason, sizeof(socket->reason), "%s", reason);
 	kernel_shutdown(socket->main.fd);
 	if (socket->twin.fd >= 0)
 		kernel_shutdown(socket->twin.fd);
+}
+
+/* Once. What is said first is the reason. */
+static void end(struct vu_socket *socket, const char *reason)
+{
+	const char *wish = atomic_load(&socket->end_wish);
+	if (socket->over)
+		return;
+	socket->over = true;
+	snprintf(socket->reason, sizeof(socket->reason), "%s", wish ? wish : reason);
+	shut_down(socket);
 }
 
 static int fail_over(const struct vu_socket *socket, struct tenon_error *err)
@@ -396,9 +407,28 @@ static void wait_awake(struct vu_socket *socket, uint64_t now_ns)
 	}
 }
 
-static int call_locked(struct vu_socket *socket, struct vu_call *call, struct tenon_error *err)
+/* Whoever has the lock may wait for the server for longer than this caller has. */
+static int lock_for_call(struct vu_socket *socket, const struct vu_call *call, struct tenon_error *err)
 {
-	uint64_t now_ns = kernel_now_ns(), deadline_ns = now_ns + limit_ns(call);
+	bool wait = call->timeout_ms || !atomic_load(&socket->crowded);
+	unsigned limit_ms = (unsigned)((limit_ns(call) + NS_PER_MS - 1) / NS_PER_MS);
+	if (patient_lock(&socket->lock, wait ? limit_ms : 0))
+		return 0;
+	atomic_store(&socket->crowded, true);
+	return tenon_fail(err, -ETIMEDOUT, "%s: the device's server is slow to answer another command; wait",
+			  socket->name);
+}
+
+static void unlock(struct vu_socket *socket)
+{
+	watch(socket);
+	atomic_store(&socket->crowded, false);
+	pthread_mutex_unlock(&socket->lock);
+}
+
+static int call_locked(struct vu_socket *socket, struct vu_call *call, uint64_t deadline_ns, struct tenon_error *err)
+{
+	const uint64_t now_ns = kernel_now_ns();
 	int code = check_usable(socket, call, deadline_ns, err);
 	if (code < 0)
 		return code;
@@ -433,19 +463,20 @@ static int call_locked(struct vu_socket *socket, struct vu_call *call, struct te
 
 int vu_socket_call(struct vu_socket *socket, struct vu_call *call, struct tenon_error *err)
 {
-	pthread_mutex_lock(&socket->lock);
-	uint64_t since_ns = call->budget_ns ? kernel_now_ns() : 0;
-	int code = call_locked(socket, call, err);
+	uint64_t since_ns = kernel_now_ns(), deadline_ns = since_ns + limit_ns(call);
+	int code = lock_for_call(socket, call, err);
+	if (code == 0) {
+		code = call_locked(socket, call, deadline_ns, err);
+		unlock(socket);
+	}
 	if (call->budget_ns)
 		spend(call, since_ns);
-	watch(socket);
-	pthread_mutex_unlock(&socket->lock);
 	return code;
 }
 
-static int post_locked(struct vu_socket *socket, const struct vu_call *call, struct tenon_error *err)
+static int post_locked(struct vu_socket *socket, const struct vu_call *call, uint64_t deadline_ns,
+		       struct tenon_error *err)
 {
-	uint64_t deadline_ns = kernel_now_ns() + limit_ns(call);
 	int code = check_usable(socket, call, deadline_ns, err);
 	if (code < 0)
 		return code;
@@ -462,13 +493,14 @@ static int post_locked(struct vu_socket *socket, const struct vu_call *call, str
 
 int vu_socket_post(struct vu_socket *socket, const struct vu_call *call, struct tenon_error *err)
 {
-	pthread_mutex_lock(&socket->lock);
-	uint64_t since_ns = call->budget_ns ? kernel_now_ns() : 0;
-	int code = post_locked(socket, call, err);
+	uint64_t since_ns = kernel_now_ns(), deadline_ns = since_ns + limit_ns(call);
+	int code = lock_for_call(socket, call, err);
+	if (code == 0) {
+		code = post_locked(socket, call, deadline_ns, err);
+		unlock(socket);
+	}
 	if (call->budget_ns)
 		spend(call, since_ns);
-	watch(socket);
-	pthread_mutex_unlock(&socket->lock);
 	return code;
 }
 
@@ -480,14 +512,16 @@ int vu_socket_serve(struct vu_socket *socket)
 	uint64_t done = 0;
 	for (unsigned i = 0; i < TURNS_MAX && done < WORK_BYTES && turn(socket, 0, false) > 0; i++)
 		done += WORK_BYTES - socket->work_left;
-	watch(socket);
 	int code = socket->over ? -ENOTCONN : 0;
-	pthread_mutex_unlock(&socket->lock);
+	unlock(socket);
 	return code;
 }
 
 void vu_socket_end(struct vu_socket *socket, const char *reason)
 {
+	/* Whoever has the lock wakes up by this, and lets go of it. */
+	atomic_store(&socket->end_wish, reason);
+	shut_down(socket);
 	pthread_mutex_lock(&socket->lock);
 	end(socket, reason);
 	pthread_mutex_unlock(&socket->lock);

@@ -39,8 +39,8 @@ struct vu_call {
 	uint16_t command;    /* enum vu_command */
 	unsigned timeout_ms; /* 0: VU_TIMEOUT_MS */
 	/*
-	 * What is left for several calls together, in the place of timeout_ms; each takes off what it waited for the server, other
-	 * callers' turns not counted. NULL: none.
+	 * What is left for several calls together, in the place of timeout_ms; each takes off what it took, its turn waited for. NULL:
+	 * none.
 	 */
 	uint64_t *budget_ns;
 	struct vu_parts request;
@@ -100,7 +100,7 @@ int vu_socket_poll_fd(const struct vu_socket *socket);
 /** Answers some of what the server asks for now, without waiting. @return 0; -ENOTCONN the connection is over */
 int vu_socket_serve(struct vu_socket *socket);
 
-/** Ends the connection for good, as after a call whose outcome must not stay unknown. */
+/** Ends the connection for good, as after a call whose outcome must not stay unknown. @param reason  a constant */
 void vu_socket_end(struct vu_socket *socket, const char *reason);
 /** Why it is over; NULL: it is not. */
 const char *vu_socket_ended(struct vu_socket *socket);

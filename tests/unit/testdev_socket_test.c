@@ -1137,6 +1137,48 @@ Test(testdev_socket, a_budget_is_used_up_by_waiting)
 	finish();
 }
 
+static void *ask_patiently(void *context)
+{
+	struct vu_info info = {.argsz = sizeof(info)};
+	struct vu_call call = {.command = VU_GET_INFO,
+			       .timeout_ms = 50000,
+			       .request = {.head = &info, .head_bytes = sizeof(info)},
+			       .reply = &info,
+			       .reply_room = sizeof(info),
+			       .reply_least = sizeof(info)};
+	*(int *)context = vu_socket_call(peer.socket, &call, NULL);
+	return NULL;
+}
+
+/* The other's call would take 50 s, and this test fails after 60. */
+Test(testdev_socket, a_budget_holds_while_another_thread_waits_for_the_server)
+{
+	struct vu_info info = {.argsz = sizeof(info)};
+	uint8_t command[sizeof(struct vu_header) + sizeof(info)];
+	pthread_t thread;
+	int result = 0;
+	peer_default();
+	cr_assert_eq(pthread_create(&thread, NULL, ask_patiently, &result), 0);
+	cr_assert_eq(recv(peer.fd, command, sizeof(command), MSG_WAITALL), sizeof(command));
+	uint64_t before = kernel_now_ns();
+	for (unsigned i = 0; i < 20; i++) {
+		uint64_t budget = (i ? 5000 : 20) * UINT64_C(1000000);
+		struct vu_call call = {.command = VU_GET_INFO,
+				       .budget_ns = &budget,
+				       .request = {.head = &info, .head_bytes = sizeof(info)}};
+		int code = vu_socket_call(peer.socket, &call, &error);
+		cr_expect_eq(code, -ETIMEDOUT);
+		expect_message(code);
+		cr_expect(i || budget == 0);
+	}
+	vu_socket_end(peer.socket, "it is enough");
+	cr_expect_lt(kernel_now_ns() - before, 25000000000u, "only the first waits");
+	pthread_join(thread, NULL);
+	cr_expect_eq(result, -ENOTCONN);
+	cr_expect_str_eq(vu_socket_ended(peer.socket), "it is enough");
+	peer_close();
+}
+
 /* ---- Files that come by the socket ---- */
 
 Test(testdev_socket, only_memory_that_stays_is_mapped)
