@@ -74,15 +74,21 @@ static int reset_bus(struct tenon_device *device, const struct reset_plan *plan,
 	return code;
 }
 
-/* With the lock held. Nothing but the device's own quiescence happens when the plan is not allowed. */
+/*
+ * With the lock held. Nothing but the device's own quiescence happens when the plan is not allowed. One that does not answer must not
+ * go on with its old DMA when it does, in memory that is somebody else's by then.
+ */
 static int reset_function(struct tenon_device *device, const struct reset_plan *plan, struct tenon_error *err)
 {
+	struct transport *transport = device->transport;
 	reset_quiesce(device);
 	int code = 0;
 	if (plan->public.allowed)
-		code = device->transport->ops->reset(device->transport, err);
+		code = transport->ops->reset(transport, err);
 	else if (device->reset.policy != TENON_RESET_NEVER)
 		code = tenon_fail(err, -EOPNOTSUPP, "%s: cannot be reset: %s", device->address.name, plan->public.why);
+	if (transport->remote && transport->health == TRANSPORT_HUNG)
+		transport->remote->end(transport, "it did not reset in time");
 	power_on(device, code == 0 && plan->public.allowed);
 	return code;
 }

@@ -68,6 +68,8 @@ struct transport_remote_ops {
 	void (*serve)(struct transport *transport);
 	/* Why it is gone. */
 	const char *(*reason)(struct transport *transport);
+	/* Gives it up. @param reason  a constant */
+	void (*end)(struct transport *transport, const char *reason);
 	/* Which writes to a region can signal an eventfd. @return how many, at most `capacity`; or -errno */
 	int (*doorbells)(struct transport *transport, unsigned region, struct transport_doorbell *out,
 			 unsigned capacity, struct tenon_error *err);

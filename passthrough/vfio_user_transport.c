@@ -518,7 +518,7 @@ static int reset(struct transport *transport, struct tenon_error *err)
 {
 	struct vu_transport *self = vu_transport(transport);
 	/* One that a guest asks for in an access takes longer than that may. */
-	bool hurried = transport->budget_ns < RESET_TIMEOUT_MS * NS_PER_MS;
+	bool hurried = transport->budget_ns <= RESET_TIMEOUT_MS * NS_PER_MS;
 	struct vu_call request = {.command = VU_RESET, .timeout_ms = hurried ? RESET_TIMEOUT_MS : 0};
 	int code = call(self, &request, err);
 	drop_fds(&request);
@@ -619,6 +619,13 @@ static const char *reason(struct transport *transport)
 	return text ? text : "it was given up";
 }
 
+static void end(struct transport *transport, const char *why)
+{
+	struct vu_transport *self = vu_transport(transport);
+	vu_socket_end(self->socket, why);
+	note(self, -ENOTCONN);
+}
+
 /* Who it is, and the kinds of its BARs; not what drivers change. */
 static bool is_same_device(const uint8_t *a, const uint8_t *b)
 {
@@ -701,6 +708,7 @@ static const struct transport_remote_ops remote_ops = {
 	.poll_fd = poll_fd,
 	.serve = serve,
 	.reason = reason,
+	.end = end,
 	.doorbells = doorbells,
 	.reconnect = reconnect,
 };

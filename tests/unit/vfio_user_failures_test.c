@@ -309,6 +309,32 @@ Test(vfio_user_failures, the_event_loop_goes_on_while_a_vcpu_waits_for_a_server)
 	close_one(&fixture);
 }
 
+/* Its old DMA would go on in the memory of the next kernel. */
+static void hang_over_reset(bool no_reset)
+{
+	struct fixture fixture;
+	struct testdev_options options = {.no_reset = no_reset};
+	fake_world_reset();
+	add_fault(&options, "%s@%s", "silence", "region-read#200");
+	open_one(&fixture, &options, true);
+	fake_set_patience(20);
+	for (unsigned i = 0; i < 300 && reg(&fixture, TD_ID) != UINT32_MAX; i++)
+		;
+	cr_expect(host_logged(&fixture.host, "does not answer"));
+	cr_expect_not(host_logged(&fixture.host, "is gone"));
+	int code = tenon_space_reset(fixture.space, &fixture.err);
+	cr_expect(code < 0 || no_reset);
+	cr_expect(host_logged(&fixture.host, "did not reset in time"));
+	expect_gone(&fixture);
+	close_one(&fixture);
+}
+
+Test(vfio_user_failures, a_server_that_hangs_over_a_reset_is_cut_off)
+{
+	hang_over_reset(false);
+	hang_over_reset(true);
+}
+
 Test(vfio_user_failures, a_server_that_hangs_while_memory_comes_is_cut_off)
 {
 	struct fixture fixture;
