@@ -3,6 +3,7 @@
  * Base address registers. Owns the BAR mappings of this process and what the guest sees of them; the MSI-X table's pages
  * are never mapped, whatever the kernel would allow, because a guest that writes there writes the host's messages.
  */
+#include <errno.h>
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
 #include <string.h>
@@ -270,11 +271,12 @@ static void map_for_peers(struct tenon_device *device, struct bar *bar, unsigned
 		.fd = bar->region.file,
 		.fd_offset = bar->region.file ? bar->region.file_offset + from->offset : 0,
 	};
-	if (space_map_bar(device->space, &device->member, &window, &error) == 0) {
+	int code = space_map_bar(device->space, &device->member, &window, &error);
+	if (code >= 0)
 		bar->peer_gpa[area] = bar->area_gpa[area];
+	if (code == 0)
 		return;
-	}
-	bar->peers_refused = true;
+	bar->peers_refused |= code < 0 && code != -EBUSY; /* which passes */
 	if (!bar->peers_told)
 		device_log(
 			device, TENON_LOG_WARNING,
@@ -388,11 +390,26 @@ void bars_direct(struct tenon_device *device, bool direct)
 	bars_update(device);
 }
 
+static bool is_at_peers(const struct bar *bar)
+{
+	for (unsigned i = 0; i < bar->region.area_count; i++) {
+		if (bar->peer_gpa[i])
+			return true;
+	}
+	return false;
+}
+
 int bars_map_again(struct tenon_device *device, struct tenon_error *err)
 {
 	for (unsigned i = 0; i < TENON_DEVICE_BARS; i++) {
 		struct bar *bar = &device->bars.bar[i];
 		struct transport_region region;
+		/* What could not be taken back is what it was before, not what it will be. */
+		if (is_at_peers(bar))
+			return tenon_fail(
+				err, -EBUSY,
+				"%s: other devices still have what its BAR %u was; wait until their servers answer",
+				device->address.name, i);
 		int code = bells_query(device, i, err);
 		if (bar->hva && code == 0)
 			code = device->transport->ops->region_info(device->transport, i, &region, err);

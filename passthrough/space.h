@@ -112,7 +112,7 @@ int space_rejoin_user(struct tenon_space *space, struct space_member *member, st
 
 /**
  * A BAR that the guest sees at bar->gpa becomes reachable by the space's other devices there: one with a file by vfio-user devices,
- * one without by the kernel's. Thread-safe, for a joined device.
+ * one without by the kernel's. Thread-safe, for a joined device. Mapping returns as space_users_add; or -errno.
  */
 bool space_maps_bars(const struct tenon_space *space);
 int space_map_bar(struct tenon_space *space, const struct space_member *owner, const struct tenon_space_region *bar,

@@ -43,12 +43,12 @@ static int record(struct space_users *users, const struct tenon_space_region *re
 				 (unsigned long long)region->gpa, SPACE_WINDOWS_MAX);
 }
 
-static void forget(struct space_users *users, uint64_t gpa, uint64_t size_bytes)
+static void forget(struct space_users *users, uint64_t gpa, uint64_t size_bytes, const struct space_member *owner)
 {
 	pthread_rwlock_wrlock(&users->windows_lock);
 	for (unsigned i = 0; i < users->window_count; i++) {
 		const struct tenon_space_region *region = &users->windows[i].region;
-		if (region->gpa != gpa || region->size_bytes != size_bytes)
+		if (region->gpa != gpa || region->size_bytes != size_bytes || users->windows[i].owner != owner)
 			continue;
 		users->windows[i] = users->windows[--users->window_count];
 		break;
@@ -119,30 +119,62 @@ struct vu_memory space_users_memory(struct space_users *users)
 
 /* ---- Servers ---- */
 
-static void untell(struct space_users *users, const struct space_member *end, uint64_t gpa, uint64_t size_bytes,
-		   const struct space_member *owner, unsigned timeout_ms)
+/* Of a device's BAR: @return whether the server never took it; that is then forgotten */
+static bool take_refusal(struct space_user *user, uint64_t gpa, const struct space_member *owner)
 {
-	for (struct space_member *member = users->first; member != end; member = member->next_user) {
-		if (member != owner)
+	for (unsigned i = 0; i < user->refusal_count; i++) {
+		if (user->refusals[i].gpa != gpa || user->refusals[i].owner != owner)
+			continue;
+		user->refusals[i] = user->refusals[--user->refusal_count];
+		return true;
+	}
+	return false;
+}
+
+static void untell(struct space_users *users, uint64_t gpa, uint64_t size_bytes, const struct space_member *owner,
+		   unsigned timeout_ms)
+{
+	for (struct space_member *member = users->first; member; member = member->next_user) {
+		if (member != owner && !take_refusal(&member->user, gpa, owner))
 			vu_dma_unmap(member->user.socket, gpa, size_bytes, timeout_ms);
 	}
 }
 
-/* One that is gone is told when it is back. */
-static int tell(struct space_users *users, const struct tenon_space_region *region, const struct space_member *owner,
-		unsigned timeout_ms, struct tenon_error *err)
+/*
+ * A server that cannot have a BAR does without; what it cannot do without is RAM.
+ *
+ * @return 0; 1 it does without; or why it must not be used
+ */
+static int tell_one(struct space_user *user, const struct space_window *window, unsigned timeout_ms,
+		    struct tenon_error *err)
 {
+	int code = vu_dma_map(user->socket, user->name, &window->region, timeout_ms, err);
+	if (code == 0 || code == -ENOTCONN || !window->owner || user->refusal_count == SPACE_REFUSALS_MAX)
+		return code;
+	user->refusals[user->refusal_count++] =
+		(struct space_refusal){.gpa = window->region.gpa, .owner = window->owner};
+	return 1;
+}
+
+/* One that is gone is told when it is back. @return 0; 1 some do without, of which `err` names one */
+static int tell(struct space_users *users, const struct space_window *window, unsigned timeout_ms,
+		struct tenon_error *err)
+{
+	int result = 0;
 	for (struct space_member *member = users->first; member; member = member->next_user) {
-		if (member == owner)
+		if (member == window->owner)
 			continue;
 		struct tenon_error error;
-		int code = vu_dma_map(member->user.socket, member->user.name, region, timeout_ms, &error);
+		int code = tell_one(&member->user, window, timeout_ms, &error);
 		if (code == 0 || code == -ENOTCONN)
 			continue;
-		untell(users, member, region->gpa, region->size_bytes, owner, timeout_ms);
-		return tenon_fail(err, code, "%s", error.message);
+		if (code < 0)
+			vu_socket_end(member->user.socket, "it does not take the VM's memory");
+		else
+			tenon_fail(err, -EACCES, "%s", error.message);
+		result |= code > 0;
 	}
-	return 0;
+	return result;
 }
 
 static int lock_for(struct space_users *users, bool bar, struct tenon_error *err)
@@ -164,11 +196,9 @@ int space_users_add(struct space_users *users, const struct tenon_space_region *
 		return code;
 	/* Before a server hears of it, because it may ask at once. */
 	code = record(users, region, owner, err);
-	if (code == 0) {
-		code = tell(users, region, owner, owner ? BAR_TIMEOUT_MS : RAM_TIMEOUT_MS, err);
-		if (code < 0)
-			forget(users, region->gpa, region->size_bytes);
-	}
+	const struct space_window window = {.region = *region, .owner = owner};
+	if (code == 0)
+		code = tell(users, &window, owner ? BAR_TIMEOUT_MS : RAM_TIMEOUT_MS, err);
 	pthread_mutex_unlock(&users->lock);
 	return code;
 }
@@ -176,18 +206,18 @@ int space_users_add(struct space_users *users, const struct tenon_space_region *
 int space_users_remove(struct space_users *users, uint64_t gpa, uint64_t size_bytes, const struct space_member *owner,
 		       struct tenon_error *err)
 {
-	forget(users, gpa, size_bytes);
+	forget(users, gpa, size_bytes, owner);
 	int code = lock_for(users, owner != NULL, err);
 	if (code < 0)
 		return code;
-	untell(users, NULL, gpa, size_bytes, owner, owner ? BAR_TIMEOUT_MS : RAM_TIMEOUT_MS);
+	untell(users, gpa, size_bytes, owner, owner ? BAR_TIMEOUT_MS : RAM_TIMEOUT_MS);
 	pthread_mutex_unlock(&users->lock);
 	return 0;
 }
 
 /* @param total_ms  for all windows together; 0: each has its time */
-static int tell_all(struct space_users *users, const struct space_member *member, struct vu_socket *socket,
-		    const char *name, unsigned total_ms, struct tenon_error *err)
+static int tell_all(struct space_users *users, const struct space_member *member, struct space_user *user,
+		    unsigned total_ms, struct tenon_error *err)
 {
 	const uint64_t end_ns = kernel_now_ns() + total_ms * NS_PER_MS;
 	struct space_window windows[SPACE_WINDOWS_MAX];
@@ -196,22 +226,23 @@ static int tell_all(struct space_users *users, const struct space_member *member
 	memcpy(windows, users->windows, count * sizeof(windows[0]));
 	pthread_rwlock_unlock(&users->windows_lock);
 	int code = 0;
-	for (unsigned i = 0; code == 0 && i < count; i++) {
+	for (unsigned i = 0; code >= 0 && i < count; i++) {
 		uint64_t now_ns = kernel_now_ns();
 		unsigned left_ms = now_ns < end_ns ? (unsigned)((end_ns - now_ns) / NS_PER_MS) + 1 : 1;
 		if (windows[i].owner != member)
-			code = vu_dma_map(socket, name, &windows[i].region, total_ms ? left_ms : RAM_TIMEOUT_MS, err);
+			code = tell_one(user, &windows[i], total_ms ? left_ms : RAM_TIMEOUT_MS, err);
 	}
-	return code;
+	return code < 0 ? code : 0;
 }
 
 int space_users_join(struct space_users *users, struct space_member *member, struct vu_socket *socket, const char *name,
 		     struct tenon_error *err)
 {
 	pthread_mutex_lock(&users->lock);
-	int code = tell_all(users, member, socket, name, 0, err);
+	struct space_user user = {.socket = socket, .name = name};
+	int code = tell_all(users, member, &user, 0, err);
 	if (code == 0) {
-		member->user = (struct space_user){.socket = socket, .name = name};
+		member->user = user;
 		member->next_user = users->first;
 		users->first = member;
 	}
@@ -225,9 +256,10 @@ int space_users_rejoin(struct space_users *users, struct space_member *member, s
 	int code = lock_for(users, true, err);
 	if (code < 0)
 		return code;
-	code = tell_all(users, member, socket, member->user.name, REJOIN_TIMEOUT_MS, err);
+	struct space_user user = {.socket = socket, .name = member->user.name};
+	code = tell_all(users, member, &user, REJOIN_TIMEOUT_MS, err);
 	if (code == 0)
-		member->user.socket = socket;
+		member->user = user;
 	pthread_mutex_unlock(&users->lock);
 	return code;
 }

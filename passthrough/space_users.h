@@ -17,7 +17,8 @@
 
 #include "vfio_user_socket.h"
 
-#define SPACE_WINDOWS_MAX 160
+#define SPACE_WINDOWS_MAX  160
+#define SPACE_REFUSALS_MAX 32
 
 struct space_member;
 
@@ -26,10 +27,18 @@ struct space_window {
 	const struct space_member *owner; /* whose BAR it is; NULL: RAM */
 };
 
+/* A BAR that a server did not take. */
+struct space_refusal {
+	uint64_t gpa;
+	const struct space_member *owner;
+};
+
 /* A device's part. */
 struct space_user {
 	struct vu_socket *socket; /* borrowed; NULL: the device is not of this kind, or has left */
 	const char *name;
+	struct space_refusal refusals[SPACE_REFUSALS_MAX]; /* BARs it is told of, and does not have */
+	unsigned refusal_count;
 };
 
 struct space_users {
@@ -47,10 +56,11 @@ void space_users_finish(struct space_users *users);
 struct vu_memory space_users_memory(struct space_users *users);
 
 /**
- * Tells each server of a window, but its owner's. Servers that are gone or hang are left out. On failure no server has it.
+ * Tells each server of a window, but its owner's. Servers that are gone or hang are left out. One that refuses RAM is cut off: it costs
+ * its device, not the VM. One that refuses a BAR does without it.
  *
  * @param owner  NULL: RAM
- * @return 0; -ENOSPC; -EBUSY another server holds things up (BARs only); or a server's refusal
+ * @return 0; 1 a server refuses the BAR, and `err` says which and why; -ENOSPC; -EBUSY another server holds things up (BARs only)
  */
 int space_users_add(struct space_users *users, const struct tenon_space_region *region,
 		    const struct space_member *owner, struct tenon_error *err);

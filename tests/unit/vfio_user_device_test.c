@@ -257,7 +257,7 @@ Test(vfio_user_device, stands_beside_a_device_of_the_kernels)
 	close_one(&fixtures[0]);
 }
 
-Test(vfio_user_device, memory_that_a_server_refuses_is_refused_everywhere)
+Test(vfio_user_device, one_that_refuses_memory_is_lost_alone)
 {
 	struct fixture fixtures[2];
 	struct fake_device *nvme = fake_nvme("0000:01:00.0");
@@ -271,14 +271,42 @@ Test(vfio_user_device, memory_that_a_server_refuses_is_refused_everywhere)
 	cr_assert_eq(try_open(&fixtures[1], &other), 0, "%s", fixtures[1].err.message);
 	const struct tenon_space_region more = {
 		.size = sizeof(more), .gpa = 0x40000000, .size_bytes = RAM_BYTES, .hva = ram(), .fd = ram_file()};
-	int code = tenon_space_add(fixtures[0].space, &more, &fixtures[0].err);
-	cr_expect_eq(code, -ENOMEM);
-	assert_message(&fixtures[0].err, code);
-	cr_expect_eq(fake_dma_mappings(), 1);
-	cr_expect_eq(servers[0].device->dma.count, 1);
-	cr_expect_eq(tenon_space_add(fixtures[0].space, &more, NULL), 0, "what failed is remembered");
+	cr_expect_eq(tenon_space_add(fixtures[0].space, &more, NULL), 0);
+	cr_expect_eq(fake_dma_mappings(), 2);
+	cr_expect_eq(next_event(&fixtures[0]), TENON_DEVICE_EVENT_GONE);
+	cr_expect(host_logged(&fixtures[0].host, "does not take the VM's memory"));
+	cr_expect_eq(guest_config(&fixtures[0], PCI_VENDOR_ID, 4), UINT32_MAX);
 	fixtures[1].host.device = NULL;
 	tenon_device_close(fixtures[1].device);
+	close_one(&fixtures[0]);
+}
+
+Test(vfio_user_device, one_that_refuses_anothers_bar_does_without)
+{
+	struct fixture fixtures[2];
+	struct testdev_options refusing = {.fault_count = 1};
+	cr_assert_eq(fault_parse("error=12@dma-map#2", &refusing.faults[0], NULL), 0);
+	server_start(&servers[0], &refusing);
+	server_start(&servers[1], NULL);
+	space_init(fixtures, 2, true);
+	for (unsigned i = 0; i < 2; i++) {
+		const struct tenon_device_options options = options_for(&fixtures[i], i);
+		cr_assert_eq(try_open(&fixtures[i], &options), 0, "%s", fixtures[i].err.message);
+	}
+	place(&fixtures[1]);
+	cr_expect(host_logged(&fixtures[1].host, "out of reach"));
+	unsigned windows = servers[0].device->dma.count;
+	guest_command(&fixtures[1], 0, PCI_COMMAND_MEMORY);
+	cr_expect_lt(servers[0].device->dma.count, windows, "those that it took are taken back");
+	/* It is not told to give back what it never took: that would be the end of it. */
+	cr_expect_eq(tenon_device_next_event(fixtures[0].device), TENON_DEVICE_EVENT_NONE);
+	guest_command(&fixtures[1], PCI_COMMAND_MEMORY, 0);
+	cr_expect_gt(servers[0].device->dma.count, windows, "it is asked anew");
+	cr_expect_eq(tenon_device_next_event(fixtures[0].device), TENON_DEVICE_EVENT_NONE);
+	fixtures[1].host.device = NULL;
+	tenon_device_close(fixtures[1].device);
+	cr_expect_eq(servers[0].device->dma.count, 1);
+	server_finish(&servers[1]);
 	close_one(&fixtures[0]);
 }
 
