@@ -145,6 +145,9 @@ void hotplug_submit(struct hotplug *hotplug, struct hotplug_request *request)
 
 void hotplug_device_event(struct hotplug *hotplug, unsigned index, enum hotplug_event event)
 {
-	atomic_fetch_or(&hotplug->tasks.of[index].events, event);
+	atomic_uint *events = &hotplug->tasks.of[index].events;
+	unsigned pending = atomic_load(events);
+	while (!atomic_compare_exchange_weak(events, &pending, hotplug_tasks_merge(pending, event)))
+		;
 	hotplug_wake(hotplug);
 }

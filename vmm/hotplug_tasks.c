@@ -413,12 +413,23 @@ static void let_go(struct hotplug_tasks *tasks, struct slot *slot)
 	task->deadline_ns = UINT64_MAX;
 }
 
+/* As after power-on, whatever the guest had. One that waits to be plugged in, or leaves, goes on with that. */
 static void take_back(struct hotplug_tasks *tasks, struct slot *slot)
 {
-	if (!slot->port)
+	enum hotplug_task_state state = task_of(tasks, slot)->state;
+	if (!slot->port) {
 		assigned_set_bars(slot->assigned, slot->placed.address);
-	else if (task_of(tasks, slot)->state == HOTPLUG_TASK_AWAY)
+		return;
+	}
+	if (state == HOTPLUG_TASK_NONE)
+		pci_root_port_eject(slot->port);
+	if (state == HOTPLUG_TASK_NONE || state == HOTPLUG_TASK_AWAY)
 		begin_insert(tasks, slot, NULL, RETURN_SECONDS);
+}
+
+unsigned hotplug_tasks_merge(unsigned pending, enum hotplug_event event)
+{
+	return event | (event == HOTPLUG_EVENT_GONE ? pending & ~(unsigned)HOTPLUG_EVENT_BACK : pending);
 }
 
 static void take_events(struct hotplug_tasks *tasks, struct slot *slot)

@@ -40,6 +40,12 @@ void hotplug_tasks_step(struct hotplug_tasks *tasks, struct hotplug_request *req
 /** When the next step is due if nothing happens, as of log_now_ns; UINT64_MAX: never. */
 uint64_t hotplug_tasks_deadline(const struct hotplug_tasks *tasks);
 
+/**
+ * What nobody has taken yet, and what comes then: a device that was back and is gone again is gone. One that was gone and is back was
+ * gone, too.
+ */
+unsigned hotplug_tasks_merge(unsigned pending, enum hotplug_event event);
+
 /** Answers what waits: the VM ended. No step follows. */
 void hotplug_tasks_cancel(struct hotplug_tasks *tasks);
 
