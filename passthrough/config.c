@@ -210,6 +210,15 @@ static void command_changed(struct tenon_device *device)
 	interrupts_update(device);
 }
 
+void config_repeat(struct tenon_device *device)
+{
+	const struct config *config = &device->config;
+	if (config->pm)
+		device_hardware_config_write(device, config->pm + PCI_PM_CTRL, 2,
+					     config_value16(config, config->pm + PCI_PM_CTRL) & PCI_PM_CTRL_STATE_MASK);
+	device_hardware_config_write(device, PCI_COMMAND, 2, config_value16(config, PCI_COMMAND) & COMMAND_TO_HARDWARE);
+}
+
 static void bar_changed(struct tenon_device *device)
 {
 	bars_withdraw(device);

@@ -57,6 +57,9 @@ void config_reset(struct tenon_device *device);
 /** What the guest set in the device itself back to what it was at open: a reset by the kernel would keep it. */
 void config_restore_device(struct tenon_device *device);
 
+/** Writes the power state and COMMAND again, at a device that may have missed them. */
+void config_repeat(struct tenon_device *device);
+
 uint32_t config_read(struct tenon_device *device, unsigned offset, unsigned size_bytes);
 void config_write(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value);
 

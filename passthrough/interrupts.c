@@ -155,6 +155,20 @@ void interrupts_update(struct tenon_device *device)
 	}
 }
 
+void interrupts_repeat(struct tenon_device *device)
+{
+	static const unsigned kinds[] = {VFIO_PCI_INTX_IRQ_INDEX, VFIO_PCI_MSI_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX};
+	struct interrupts *interrupts = &device->interrupts;
+	const bool present[] = {interrupts->intx_pin, interrupts->msi_count, interrupts->msix.count};
+	switch_off(device);
+	for (unsigned i = 0; i < 3 && device->transport->health == TRANSPORT_WELL; i++) {
+		if (present[i])
+			device->transport->ops->irq_disable(device->transport, kinds[i], NULL);
+	}
+	interrupts->intx_failed = false;
+	interrupts_update(device);
+}
+
 void interrupts_settle(struct tenon_device *device)
 {
 	if (device->interrupts.mode == INTERRUPT_MSIX)

@@ -75,6 +75,9 @@ void interrupts_reset(struct tenon_device *device);
 /** A control register of config space changed: picks the mode and updates its vectors. */
 void interrupts_update(struct tenon_device *device);
 
+/** Turns everything off and on again, at a device of which it is not known what is on. */
+void interrupts_repeat(struct tenon_device *device);
+
 /** Before a control register changes: what the device signalled until now goes where the registers say until now. */
 void interrupts_settle(struct tenon_device *device);
 

@@ -81,12 +81,24 @@ static void lose(struct tenon_device *device)
 	kernel_timer_start(remote->timer, 1);
 }
 
+/* What it missed: whether it heard any of that is not known. @return its health after that */
+static enum transport_health repeat(struct tenon_device *device)
+{
+	device->transport->missed = false;
+	config_repeat(device);
+	if (device->transport->health == TRANSPORT_WELL)
+		interrupts_repeat(device);
+	return device->transport->health;
+}
+
 void remote_end(struct tenon_device *device)
 {
 	struct remote *remote = &device->remote;
 	if (!is_remote(device) || remote->lost || device->events.poll_fd < 0)
 		return;
 	enum transport_health health = device->transport->health;
+	if (health == TRANSPORT_WELL && device->transport->missed)
+		health = repeat(device);
 	if (health == TRANSPORT_GONE)
 		lose(device);
 	else if (health == TRANSPORT_HUNG && !remote->hung)

@@ -126,6 +126,7 @@ struct transport {
 	const struct transport_ops *ops;
 	const struct transport_remote_ops *remote; /* NULL: the kernel's device, which answers at once */
 	enum transport_health health;
+	bool missed; /* of `remote`: it did not hear in time, or at all, what sets it up: config space and interrupts */
 	uint64_t
 		budget_ns; /* how long its other end may keep the caller waiting, all calls together; of `remote` only */
 	bool can_reset;

@@ -290,6 +290,7 @@ static int write_chunk(struct vu_transport *self, unsigned region, uint64_t offs
 		.reply_room = sizeof(answer),
 		.reply_least = sizeof(answer)};
 	int code = call(self, &request, NULL);
+	self->transport.missed |= code == -ETIMEDOUT && region == VFIO_PCI_CONFIG_REGION_INDEX;
 	if (code < 0)
 		return code;
 	drop_fds(&request);
@@ -460,6 +461,7 @@ static int set_irqs(struct vu_transport *self, unsigned irq, uint32_t flags, uns
 		.request = {.head = &set, .head_bytes = sizeof(set), .fds = fds, .fd_count = fd_count}};
 	int code = call(self, &request, err);
 	drop_fds(&request);
+	self->transport.missed |= code == -ETIMEDOUT;
 	return code;
 }
 

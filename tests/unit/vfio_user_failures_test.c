@@ -309,6 +309,27 @@ Test(vfio_user_failures, the_event_loop_goes_on_while_a_vcpu_waits_for_a_server)
 	close_one(&fixture);
 }
 
+/* The guest turns its interrupts on while its server sleeps. */
+Test(vfio_user_failures, a_server_that_hung_is_told_what_it_missed)
+{
+	struct fixture fixture;
+	struct testdev_options options = {0};
+	add_fault(&options, "%s@%s", "stall=300", "set-irqs#3");
+	open_one(&fixture, &options, true);
+	fake_set_patience(20);
+	set_reg64(&fixture, TD_MSIX_TABLE, MESSAGE_ADDRESS);
+	set_reg64(&fixture, TD_MSIX_TABLE + 8, 0x44);
+	guest_msix_control(&fixture, true, false);
+	cr_expect(host_logged(&fixture.host, "does not answer"));
+	for (unsigned i = 0; i < 10000 && reg(&fixture, TD_ID) == UINT32_MAX; i++)
+		usleep(1000);
+	fake_set_patience(5000);
+	set_reg(&fixture, TD_IRQ_RAISE, TD_IRQ(TD_IRQ_MSIX, 0));
+	cr_expect_eq(host_messages(&fixture.host, 0x44), 1);
+	cr_expect_not(host_logged(&fixture.host, "is gone"));
+	close_one(&fixture);
+}
+
 /* Its old DMA would go on in the memory of the next kernel. */
 static void hang_over_reset(bool no_reset)
 {
