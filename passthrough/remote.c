@@ -11,6 +11,7 @@
 #define NS_PER_MS       UINT64_C(1000000)
 #define WAIT_FIRST_MS   100u
 #define WAIT_LONGEST_MS 10000u
+#define HEALTHY_NS      (10000 * NS_PER_MS) /* for so long it must have been back to be trusted as at first */
 
 static bool is_remote(const struct tenon_device *device)
 {
@@ -62,19 +63,30 @@ void remote_begin(struct tenon_device *device, unsigned milliseconds)
 		device->transport->budget_ns = milliseconds * NS_PER_MS;
 }
 
+static void wait_longer(struct remote *remote)
+{
+	unsigned next_ms = remote->wait_ms ? remote->wait_ms * 2 : WAIT_FIRST_MS;
+	remote->wait_ms = next_ms < WAIT_LONGEST_MS ? next_ms : WAIT_LONGEST_MS;
+}
+
 /* Whatever thread found out: the event loop goes on with it. */
 static void lose(struct tenon_device *device)
 {
 	struct remote *remote = &device->remote;
 	struct transport *transport = device->transport;
-	device->guest_messages = 0; /* no guest causes this, and the user must know */
+	/* No guest causes this, and the user must know; not each time of one that comes and goes. */
+	if (!remote->was_back || kernel_now_ns() - remote->back_ns >= HEALTHY_NS) {
+		device->guest_messages = 0;
+		remote->wait_ms = 0;
+	}
 	device_log(device, TENON_LOG_ERROR, "%s: the device is gone, and reads as ones: %s; %s", device->address.name,
 		   transport->remote->reason(transport),
 		   remote->reconnect ? "restart its server: it is waited for"
 				     : "restart its server and the VM, or assign it with reconnect=on");
 	remote->lost = remote->gone_news = true;
 	remote->hung = remote->back_news = remote->refusal_told = false;
-	remote->wait_ms = WAIT_FIRST_MS;
+	remote->pause_ms = remote->wait_ms;
+	wait_longer(remote);
 	interrupts_reset(device);
 	bars_update(device);
 	kernel_poll_remove(device->events.poll_fd, transport->remote->poll_fd(transport));
@@ -137,7 +149,8 @@ static void attempt(struct tenon_device *device)
 	}
 	if (code == 0) {
 		remote->lost = false;
-		remote->back_news = true;
+		remote->was_back = remote->back_news = true;
+		remote->back_ns = kernel_now_ns();
 		device_log(device, TENON_LOG_WARNING,
 			   "%s: its server is back; the guest finds the device as after power-on",
 			   device->address.name);
@@ -150,7 +163,7 @@ static void attempt(struct tenon_device *device)
 		remote->refusal_told = true;
 	}
 	kernel_timer_start(remote->timer, remote->wait_ms);
-	remote->wait_ms = remote->wait_ms * 2 < WAIT_LONGEST_MS ? remote->wait_ms * 2 : WAIT_LONGEST_MS;
+	wait_longer(remote);
 }
 
 enum tenon_device_event remote_run(struct tenon_device *device)
@@ -167,9 +180,10 @@ enum tenon_device_event remote_run(struct tenon_device *device)
 		return TENON_DEVICE_EVENT_GONE;
 	}
 	if (remote->lost && kernel_eventfd_pending(remote->timer)) {
-		kernel_timer_start(remote->timer, 0);
-		if (remote->reconnect)
+		kernel_timer_start(remote->timer, remote->pause_ms);
+		if (remote->reconnect && !remote->pause_ms)
 			attempt(device);
+		remote->pause_ms = 0;
 	}
 	if (remote->back_news) {
 		remote->back_news = false;

@@ -14,6 +14,7 @@
 #define REMOTE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include <tenon/device.h>
 
@@ -25,11 +26,14 @@ struct tenon_device;
 
 struct remote {
 	bool reconnect;
-	unsigned timeout_ms;       /* for all that one access asks */
-	bool lost;                 /* it is gone, and the guest was told by ones */
-	bool hung;                 /* the user was told that it does not answer */
-	int timer;                 /* wakes the event loop for news and attempts; -1 */
-	unsigned wait_ms;          /* before the next attempt */
+	unsigned timeout_ms; /* for all that one access asks */
+	bool lost;           /* it is gone, and the guest was told by ones */
+	bool hung;           /* the user was told that it does not answer */
+	int timer;           /* wakes the event loop for news and attempts; -1 */
+	unsigned wait_ms;    /* before the next attempt, if this one fails */
+	unsigned pause_ms;   /* before the first, when the VMM has been told that it is gone */
+	bool was_back;       /* it came back at: */
+	uint64_t back_ns;
 	bool refusal_told;         /* the user was told why an attempt failed */
 	bool gone_news, back_news; /* events that the VMM has not taken */
 };

@@ -431,6 +431,22 @@ Test(vfio_user_failures, a_server_that_is_back_is_picked_up_with_everything)
 	close_one(&fixture);
 }
 
+Test(vfio_user_failures, a_server_that_comes_and_goes_does_not_flood_the_log)
+{
+	struct fixture fixture;
+	unsigned messages = 0;
+	open_reconnecting(&fixture, NULL);
+	for (unsigned round = 0; round < 60; round++) {
+		server_end(&servers[0], true);
+		cr_assert_eq(next_event(&fixture), TENON_DEVICE_EVENT_GONE);
+		cr_assert_eq(next_event(&fixture), TENON_DEVICE_EVENT_BACK);
+		messages += fixture.host.log_count;
+		fixture.host.log_count = 0;
+	}
+	cr_expect_leq(messages, 65);
+	close_one(&fixture);
+}
+
 Test(vfio_user_failures, another_device_in_its_place_is_not_picked_up)
 {
 	struct fixture fixture;
