@@ -111,13 +111,14 @@ int kernel_seal(int fd, uint64_t *size_bytes)
 {
 	struct statfs filesystem;
 	struct stat file;
+	/* First, because only files in memory have seals: of another one fstatfs() may ask a process that does not answer. */
+	int seals = fcntl(fd, F_GET_SEALS);
+	if (seals < 0)
+		return -errno;
 	if (fstatfs(fd, &filesystem) < 0)
 		return -errno;
 	if (filesystem.f_type != TMPFS_MAGIC)
 		return -EINVAL;
-	int seals = fcntl(fd, F_GET_SEALS);
-	if (seals < 0)
-		return -errno;
 	if (!(seals & F_SEAL_SHRINK) && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) < 0)
 		return -errno;
 	/* Its size last: from now on it can only grow. */
@@ -191,6 +192,14 @@ void kernel_timer_start(int fd, unsigned milliseconds)
 	const struct itimerspec when = {
 		.it_value = {.tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1000000L}};
 	timerfd_settime(fd, 0, &when, NULL);
+}
+
+int kernel_is_stream(int fd)
+{
+	int domain = 0, type = 0;
+	socklen_t domain_bytes = sizeof(domain), type_bytes = sizeof(type);
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_bytes) == 0 && domain == AF_UNIX &&
+	       getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_bytes) == 0 && type == SOCK_STREAM;
 }
 
 int kernel_connect(const char *path, unsigned timeout_ms)

@@ -55,6 +55,8 @@ void kernel_timer_start(int fd, unsigned milliseconds);
 struct iovec;
 struct pollfd;
 
+/** @return 1 it is a UNIX stream socket, which can be polled without asking anybody; else 0 */
+int kernel_is_stream(int fd);
 /** Connects to a UNIX stream socket. @param timeout_ms  for a server that does not accept; then -EAGAIN */
 int kernel_connect(const char *path, unsigned timeout_ms);
 /** Never waits and raises no SIGPIPE. @param fds  sent beside the first byte. @return bytes or -errno; -EAGAIN: no room */

@@ -547,6 +547,10 @@ static int take_twin(struct vu_socket *socket, struct vu_call *call, struct teno
 				  "%s: the server promises a socket for its commands and sends none; update it",
 				  socket->name);
 	int fd = call->reply_fds[server->twin_fd_index];
+	if (!kernel_is_stream(fd))
+		return tenon_fail(err, -EPROTO,
+				  "%s: what the server sends for its commands is no UNIX stream socket; update it",
+				  socket->name);
 	call->reply_fds[server->twin_fd_index] = -1;
 	if (vu_channel_init(&socket->twin, fd, DATA_BYTES + SLACK) < 0)
 		return tenon_fail(err, -ENOMEM, "%s: out of memory; free some memory", socket->name);

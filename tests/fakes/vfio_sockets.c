@@ -53,6 +53,13 @@ static bool is_socket(int fd)
 	return false;
 }
 
+int kernel_is_stream(int fd)
+{
+	int type = 0;
+	socklen_t bytes = sizeof(type);
+	return is_socket(fd) && getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &bytes) == 0 && type == SOCK_STREAM;
+}
+
 ssize_t kernel_send(int fd, const struct iovec *parts, unsigned part_count, const int *fds, unsigned fd_count)
 {
 	union {

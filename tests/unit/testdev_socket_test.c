@@ -635,6 +635,21 @@ Test(testdev_socket, versions_that_do_not_fit_are_refused_with_the_reason)
 	}
 }
 
+/* Another file would be polled, which may ask a process that does not answer. */
+Test(testdev_socket, twin_that_is_no_stream_socket_is_refused)
+{
+	static const char text[] = "{\"capabilities\":{\"twin_socket\":{\"supported\":true,\"fd_index\":0}}}";
+	int fds[] = {kernel_eventfd(), socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0),
+		     socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+	for (unsigned i = 0; i < 3; i++) {
+		int code = peer_open(0, 1, text, sizeof(text), &fds[i], 1);
+		cr_expect_eq(code, -EPROTO);
+		expect_message(code);
+		peer_close();
+		close(fds[i]);
+	}
+}
+
 Test(testdev_socket, version_reply_of_a_wrong_size_is_refused)
 {
 	char text[4990] = {0};
