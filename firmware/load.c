@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * mode=load seconds=N rate=PAGES size=KIB: dirties memory and lets devices do so, and says at once when a byte is not what it was. For
- * watching a VM that is migrated: whoever loses or keeps back a page is found out.
+ * mode=load seconds=N rate=PAGES size=KIB skip=N: dirties memory and lets devices do so, and says at once when a byte is not what it
+ * was. For watching a VM that is migrated: whoever loses or keeps back a page is found out.
  *
  * A page holds a header of four words, at its start and, complemented, at its end: magic, address, sequence number, their exclusive or.
  * What the number should be is kept apart, in one word for each page. A page is verified before it is written again, and all are at
- * the end. Test devices write to a window of their own (their load engine) and copy memory with checksums.
+ * the end. Test devices, but for the first `skip`, write to a window of their own (their load engine) and copy memory with checksums.
  *
  * Once a second a line tells how far it is. It ends after `seconds` (0: never), or when a 'q' comes by the serial port.
  */
@@ -95,11 +95,15 @@ static uint64_t window_of(unsigned device)
 	return WINDOW + device * WINDOW_STRIDE;
 }
 
-static void start_devices(uint32_t rate)
+static void start_devices(uint32_t rate, uint64_t skipped)
 {
 	for (unsigned i = 0; i < function_count && testdev_count < DEVICES_MAX; i++) {
 		if (functions[i].vendor != TD_VENDOR_ID || functions[i].id != TD_DEVICE_ID)
 			continue;
+		if (skipped) {
+			skipped--;
+			continue;
+		}
 		const struct function *function = testdevs[testdev_count] = &functions[i];
 		set_command(function, COMMAND_MEMORY | COMMAND_MASTER | COMMAND_INTX_OFF, 0);
 		memset((void *)window_of(testdev_count), 0, WINDOW_STRIDE);
@@ -195,7 +199,7 @@ unsigned mode_load(void)
 	memset(numbers, 0, pages * 8);
 	for (uint64_t i = 0; i < pages; i++)
 		write_page(i);
-	start_devices((uint32_t)word_number("device-rate", rate));
+	start_devices((uint32_t)word_number("device-rate", rate), word_number("skip", 0));
 	print("# load pages=%lu rate=%lu devices=%u\n", pages, rate, testdev_count);
 	uint64_t started = now_ns(), told = 0, used = 0, elapsed;
 	written = 0;

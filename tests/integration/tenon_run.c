@@ -191,6 +191,11 @@ void run_expect_complaint(struct run *run, const char *text)
 	expect(run, &run->complained, text, 1);
 }
 
+void run_expect_complaint_times(struct run *run, const char *text, unsigned times)
+{
+	expect(run, &run->complained, text, times);
+}
+
 void run_expect_bytes(struct run *run, size_t count)
 {
 	for (long end = now_ms() + PATIENCE_MS; run->said.count < count; watch(run, true))

@@ -56,6 +56,7 @@ void run_close_input(struct run *run);
 void run_expect(struct run *run, const char *text, unsigned times);
 /** The same on standard error. */
 void run_expect_complaint(struct run *run, const char *text);
+void run_expect_complaint_times(struct run *run, const char *text, unsigned times);
 /** Waits until it has printed so many bytes on standard output. */
 void run_expect_bytes(struct run *run, size_t count);
 

@@ -315,7 +315,7 @@ static void on_program(struct liar *liar, struct message *message)
 		liar->asked = *message->header;
 		liar->request_bytes = message->bytes < sizeof(liar->request) ? message->bytes : 0;
 		memcpy(liar->request, message->content, liar->request_bytes);
-		bool alike = message->header->command == lie_told->command &&
+		bool alike = (!lie_told->command || message->header->command == lie_told->command) &&
 			     (lie_told->index < 0 || index_of(message) == lie_told->index);
 		liar->matched += alike;
 		liar->matches = alike && (!lie_told->nth || liar->matched == lie_told->nth);

@@ -80,7 +80,7 @@ struct inserted {
 #define LIE_ID 0xbeef
 
 struct lie {
-	/* To which request: the nth of its command with that index (of the region or interrupt kind; -1: any); 0th: all */
+	/* To which request: the nth of that command (0: any) with that index (of the region or interrupt kind; -1: any); 0th: all */
 	uint16_t command;
 	int index;
 	unsigned nth;
