@@ -104,6 +104,22 @@ static void check_line(const struct function *function, const struct driver *dri
 	interrupts_unroute_line(gsi);
 }
 
+/* The others, after vector 0; a driver that cannot raise them need not. */
+static void drive_msi(const struct function *function, const struct driver *driver, unsigned vectors, uint64_t first)
+{
+	unsigned delivered = 1;
+	uint64_t latency;
+	for (unsigned i = 1; i < vectors; i++) {
+		enum raised raised = raise(function, driver, IRQ_MSI, i, VECTOR_MESSAGES + i, &latency);
+		if (raised == LOST) {
+			check_fail("vector %u was raised and did not come", i);
+			return;
+		}
+		delivered += raised == CAME;
+	}
+	check_pass("%u vectors; vector 0 delivered after %lu ns, %u of them in all", vectors, first, delivered);
+}
+
 static void check_msi(const struct function *function, const struct driver *driver)
 {
 	unsigned at = find_capability(function, CAP_MSI);
@@ -125,7 +141,7 @@ static void check_msi(const struct function *function, const struct driver *driv
 	else if (!driver)
 		check_pass("%u vectors, can be enabled; no driver here makes it interrupt", vectors);
 	else if (starts(function, driver) && must_come(function, driver, IRQ_MSI, VECTOR_MESSAGES, &latency))
-		check_pass("%u vectors; vector 0 delivered after %lu ns", vectors, latency);
+		drive_msi(function, driver, vectors, latency);
 	config_write16(function, at + MSI_CONTROL, 0);
 }
 

@@ -211,6 +211,161 @@ static void check_ports(const struct function *function)
 		check_pass("registers by index, scratch in bytes and words");
 }
 
+/* Mapped whole, and not at the start of its file. */
+static void check_page(const struct function *function)
+{
+	uint64_t page = function->bars[TD_BAR_PAGE].address, last = page + TD_PAGE_BYTES - 8;
+	check_begin(function, "bar 5 page");
+	write64(page, 0x5555555555555555);
+	write64(last, 0x6666666666666666);
+	write8(page + 1, 0x77);
+	if (read64(page) != 0x5555555555557755 || read64(last) != 0x6666666666666666)
+		check_fail("it does not hold what is written: %lx %lx", read64(page), read64(last));
+	else
+		check_pass("holds what is written, first byte to last");
+}
+
+/* ---- More of the copy engine ---- */
+
+/* A pattern to memory, from there into the device, back, and a checksum of it: one list, with an interrupt in the middle and at its end. */
+static void check_list(const struct function *function)
+{
+	static const uint64_t pattern = 0x0123456789abcdef;
+	const struct testdev_copy list[] = {
+		{pattern, SOURCE, 0x800, TD_DESC_FILL},
+		{SOURCE, 0x2000, 0x800, TD_DESC_TO_MEMORY | TD_DESC_IRQ},
+		{0x2000, TARGET + 8, 0x7f8, TD_DESC_FROM_MEMORY},
+		{TARGET + 8, 0, 0x7f8, TD_DESC_CHECK},
+	};
+	const unsigned count = sizeof(list) / sizeof(list[0]);
+	check_begin(function, "dma list");
+	memset((void *)TARGET, 0, 0x808);
+	for (unsigned i = 0; i < count; i++)
+		testdev_describe(LIST, i, &list[i]);
+	uint32_t raised = testdev_read(function, TD_IRQ_RAISED), copies = testdev_read(function, TD_COPIES);
+	testdev_write(function, TD_COPY_IRQ, TD_IRQ(TD_IRQ_MSIX, 3));
+	const char *trouble = testdev_run(function, LIST, count, false);
+	testdev_write(function, TD_COPY_IRQ, 0);
+	raised = testdev_read(function, TD_IRQ_RAISED) - raised;
+	bool right = read64(TARGET) == 0 && read64(TARGET + 0x800) == 0;
+	for (unsigned i = 0; i < 0x7f8; i += 8)
+		right &= read64(TARGET + 8 + i) == pattern;
+	if (trouble)
+		check_fail("%s", trouble);
+	else if (!right)
+		check_fail("the pattern did not come back as it was");
+	else if (testdev_read(function, TD_LIST_DONE) != count || testdev_read(function, TD_COPIES) != copies + 1)
+		check_fail("%u of %u pieces done", testdev_read(function, TD_LIST_DONE), count);
+	else if (raised != 2)
+		check_fail("%u interrupts raised in the place of 2", raised);
+	else
+		check_pass("%u pieces: fill, to the device, from it, checksum; 2 interrupts raised", count);
+}
+
+static void check_bad_list(const struct function *function)
+{
+	static const uint32_t counts[] = {TD_LIST_MAX + 1, 0xffffffff};
+	check_begin(function, "dma bad list");
+	for (unsigned i = 0; i < 2; i++) {
+		testdev_write(function, TD_LIST_COUNT, counts[i]);
+		testdev_write(function, TD_CONTROL, TD_CONTROL_START);
+		uint32_t status = testdev_read(function, TD_STATUS);
+		if (!(status & TD_STATUS_ERROR) || TD_STATUS_REASON(status) != TD_REASON_LIST) {
+			check_fail("%x pieces are not refused: status %x", counts[i], status);
+			return;
+		}
+	}
+	check_pass("lists that are too long are refused, and nothing is copied");
+}
+
+/* The first few can reach the device without the VMM, so they may be later than a read that is. */
+static void check_doorbells(const struct function *function)
+{
+	uint32_t before[TD_DOORBELL_COUNT];
+	uint64_t started = now_ns();
+	check_begin(function, "doorbells");
+	for (unsigned i = 0; i < TD_DOORBELL_COUNT; i++)
+		before[i] = testdev_read(function, TD_DOORBELLS + 4 * i);
+	for (unsigned i = 1; i < TD_DOORBELL_COUNT; i++) /* 0 starts the copy engine */
+		testdev_write(function, TD_DOORBELL(i), i);
+	for (unsigned i = 1; i < TD_DOORBELL_COUNT; i++) {
+		while (testdev_read(function, TD_DOORBELLS + 4 * i) - before[i] != 1) {
+			if (now_ns() - started < PATIENCE_NS)
+				continue;
+			check_fail("doorbell %u was rung once and counts %u", i,
+				   testdev_read(function, TD_DOORBELLS + 4 * i) - before[i]);
+			return;
+		}
+	}
+	check_pass("%u rung, each arrived once", TD_DOORBELL_COUNT - 1);
+}
+
+/* The load engine's pages say where they belong. */
+static void check_load(const struct function *function)
+{
+	enum { PAGES = 4 };
+	uint64_t wrong = 0;
+	check_begin(function, "dma load");
+	memset((void *)TARGET, 0, PAGES * 4096);
+	testdev_write64(function, TD_LOAD_ADDRESS, TARGET);
+	testdev_write(function, TD_LOAD_PAGES, PAGES);
+	testdev_write(function, TD_LOAD_STEP, 2 * PAGES);
+	for (unsigned i = 0; i < PAGES && !wrong; i++) {
+		uint64_t at = TARGET + i * 4096ul;
+		testdev_write(function, TD_LOAD_PAGE, i);
+		if (read64(at) != TD_LOAD_MAGIC || read64(at + 8) != at ||
+		    read64(at + 16) != testdev_read(function, TD_LOAD_SEQUENCE) ||
+		    read64(at + 24) != (read64(at) ^ read64(at + 8) ^ read64(at + 16)))
+			wrong = at;
+	}
+	testdev_write(function, TD_LOAD_PAGES, 0);
+	if (wrong)
+		check_fail("the page at %lx is not as the device says", wrong);
+	else
+		check_pass("%u pages written twice, each where it belongs", PAGES);
+}
+
+/* From this device's memory to another's, which no CPU touches meanwhile. */
+static void check_peer(const struct function *function)
+{
+	const struct function *peer = NULL;
+	check_begin(function, "dma peer");
+	for (unsigned i = 0; i < function_count && !peer; i++) {
+		if (&functions[i] != function && driver_of(&functions[i]) == &driver_testdev)
+			peer = &functions[i];
+	}
+	if (!peer) {
+		check_skip("there is no other test device");
+		return;
+	}
+	uint64_t own = function->bars[TD_BAR_MEMORY].address + 0x3000;
+	uint64_t others = peer->bars[TD_BAR_MEMORY].address + 0x5000;
+	const struct testdev_copy copy = {0x3000, others, 0x1000, TD_DESC_FROM_MEMORY};
+	set_command(peer, COMMAND_MEMORY, 0);
+	fill(own, 0x1000, read_tsc());
+	testdev_describe(LIST, 0, &copy);
+	const char *trouble = testdev_run(function, LIST, 1, false);
+	bool arrived = same(own, others, 0x1000);
+	set_command(peer, 0, COMMAND_MEMORY);
+	if (trouble)
+		check_fail("%s", trouble);
+	else if (!arrived)
+		check_fail("what arrived is not what was sent");
+	else
+		check_pass("4096 bytes to the memory of another device at %lx", others);
+}
+
+/* check_flr has reset it. */
+static void check_resets(const struct function *function)
+{
+	uint32_t flr = testdev_read(function, TD_RESETS_FLR), command = testdev_read(function, TD_RESETS_COMMAND);
+	check_begin(function, "resets counted");
+	if (flr + command == 0)
+		check_skip("the device saw none: the VMM cannot reset it");
+	else
+		check_pass("%u function level, %u by the VMM", flr, command);
+}
+
 static void check_contract(const struct function *function)
 {
 	check_begin(function, "contract");
@@ -229,6 +384,13 @@ static void check(const struct function *function)
 	check_memory(function);
 	check_hole(function);
 	check_ports(function);
+	check_page(function);
+	check_list(function);
+	check_bad_list(function);
+	check_doorbells(function);
+	check_load(function);
+	check_peer(function);
+	check_resets(function);
 	check_contract(function);
 }
 

@@ -77,7 +77,7 @@ Test(tenon_check, text_shows_config_interrupts_dma_and_reset_of_a_healthy_device
 	static const char *const lines[] = {"  ok    config ids ", "  ok    bar 0 ",     "  ok    intx ",
 					    "  ok    msi ",        "  ok    msi-x ",     "  ok    flr ",
 					    "  ok    dma copy ",   "  ok    contract ",  "64 raised and delivered",
-					    "pieces, checksum ",   "0 failed, 0 skipped"};
+					    "pieces, checksum ",   "0 failed, 1 skipped"};
 	struct device device;
 	struct run run;
 	device_start(&device, NULL);

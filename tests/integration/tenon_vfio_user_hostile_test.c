@@ -104,7 +104,7 @@ static unsigned long longest_attack_us(const char *said)
 Test(tenon_vfio_user_hostile, guest_with_two_devices_keeps_nobody_waiting)
 {
 	const char *seconds = getenv("TENON_TEST_SECONDS");
-	char folder[] = "/tmp/tenon-hostile-XXXXXX", control[64], words[64], first[96], second[96];
+	char folder[] = "/tmp/tenon-hostile-XXXXXX", control[64], words[64], first[128], second[128];
 	struct testdev_run devices[2];
 	struct answers answers = {0};
 	struct run run;
