@@ -97,7 +97,8 @@ Test(tenon_vfio_user_abilities, each_is_driven_by_a_guest)
 		}
 		cr_expect_eq(seen, 2, "%s: %u of 2 devices in '%s'", rows[i].ability, seen, pair.check.said.bytes);
 	}
-	cr_expect(strstr(pair.check.said.bytes, "52 checks: 52 passed, 0 failed, 0 skipped"), "%s", pair.check.said.bytes);
+	cr_expect(strstr(pair.check.said.bytes, "52 checks: 52 passed, 0 failed, 0 skipped"), "%s",
+		  pair.check.said.bytes);
 	end(&pair);
 }
 
@@ -105,7 +106,8 @@ Test(tenon_vfio_user_abilities, each_is_driven_by_a_guest)
 Test(tenon_vfio_user_abilities, guests_see_the_same_whatever_the_server_lacks)
 {
 	/* Memory that the guest cannot reach without a trap is none for a peer: the first has none. */
-	static const char *const options[] = {"--no-mapping", "--no-twin-socket", "--no-doorbell-fds", "--fixed-msix", "--long-sub-regions", "--data-bytes=4096"};
+	static const char *const options[] = {"--no-mapping", "--no-twin-socket",   "--no-doorbell-fds",
+					      "--fixed-msix", "--long-sub-regions", "--data-bytes=4096"};
 	enum { COUNT = sizeof(options) / sizeof(options[0]), BESIDE = 3 };
 	struct pair pairs[BESIDE];
 	for (unsigned i = 0; i < COUNT + BESIDE; i++) {
@@ -125,7 +127,8 @@ Test(tenon_vfio_user_abilities, a_server_without_reset_lacks_that_alone)
 	start(&pair, ARGS("--no-reset"), 1);
 	finish(&pair, "--no-reset", 1);
 	cr_expect(strstr(pair.check.said.bytes, "FAIL  flr "), "%s", pair.check.said.bytes);
-	cr_expect(strstr(pair.check.said.bytes, "26 checks: 23 passed, 1 failed, 2 skipped"), "%s", pair.check.said.bytes);
+	cr_expect(strstr(pair.check.said.bytes, "26 checks: 23 passed, 1 failed, 2 skipped"), "%s",
+		  pair.check.said.bytes);
 	cr_expect(strstr(pair.check.complained.bytes, "cannot be reset: it has no reset of its own"), "%s",
 		  pair.check.complained.bytes);
 	end(&pair);
