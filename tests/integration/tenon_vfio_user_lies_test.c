@@ -306,7 +306,7 @@ Test(tenon_vfio_user_lies, a_description_that_cannot_be_is_refused_in_one_line)
 		 {ON(VU_GET_IRQ_INFO, MSIX, 1), PATCH({AT_PAYLOAD(8), 4, 0})},
 		 REFUSED,
 		 "another interrupt"},
-		EVERY_REPLY("set irqs", ON(VU_SET_IRQS, ANY, 1)),
+		EVERY_REPLY("irq info", ON(VU_GET_IRQ_INFO, 0, 1)),
 	};
 	RUN_CASES(cases, STARTING);
 }
@@ -551,7 +551,6 @@ Test(tenon_vfio_user_lies, a_server_that_does_not_answer_in_set_up_is_given_up)
 		SILENT("bar region", ON(VU_GET_REGION_INFO, 0, 1)),
 		SILENT("bar register", ON(VU_REGION_READ, CONFIG, 3)),
 		SILENT("irq info", ON(VU_GET_IRQ_INFO, 0, 1)),
-		SILENT("set irqs", ON(VU_SET_IRQS, 3, 1)),
 		SILENT("reset", ON(VU_RESET, ANY, 1)),
 		{"version: after 6 s",
 		 {ON(VU_VERSION, ANY, 1), .kind = LIE_LATE, .value = 6000},
@@ -604,6 +603,11 @@ Test(tenon_vfio_user_lies, a_guest_goes_on_when_its_device_lies_and_is_cut_off)
 		LOST("bar write: killed", "closed the connection", BAR_WRITE, .kind = LIE_KILL),
 		LOST("arming: another id", "replied to nothing", ARMING, PATCH({AT_ID, 2, 0x7777})),
 		LOST("arming: longer", "wrong size", ARMING, .kind = LIE_GROW, .value = 16),
+		LOST("arming: of no type", "no kind that it may send", ARMING, PATCH({AT_FLAGS, 4, 3})),
+		LOST("arming: header of 4 GiB", "cannot be", ARMING, PATCH({AT_BYTES, 4, 0xffffffff})),
+		LOST("arming: twice", "replied to nothing", ARMING, .kind = LIE_TWICE),
+		LOST("arming: the one before", "replied to nothing", ARMING, .kind = LIE_STALE),
+		LOST("arming: cut off", "closed the connection", ARMING, .kind = LIE_CUT_OFF, .value = 1),
 		LOST("arming: killed", "closed the connection", ARMING, .kind = LIE_KILL),
 		LOST("intx: killed", "closed the connection", ON(VU_SET_IRQS, 0, 1), .kind = LIE_KILL),
 		LOST("unmasking: twice", "replied to nothing", ON(VU_SET_IRQS, 0, 2), .kind = LIE_TWICE),
