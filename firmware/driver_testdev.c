@@ -11,7 +11,7 @@
 #define SOURCE      DMA_MEMORY
 #define TARGET      (DMA_MEMORY + 0x40000)
 #define LIST        (DMA_MEMORY + 0x80000)
-#define COPY_BYTES  0x4000u
+#define COPY_BYTES  0x1000u
 #define PIECES      4u
 #define PATIENCE_NS 2000000000ull
 #define GONE        0xffffffffu

@@ -71,7 +71,7 @@ Test(tenon_vfio_user_abilities, each_is_driven_by_a_guest)
 		{"MSI-X, 64 vectors, masked ones", "msi-x", "64 raised and delivered"},
 		{"power states", "power", "silent there, and back"},
 		{"function level reset", "flr", "the device's registers too"},
-		{"copy engine, scatter list", "dma copy", "16384 bytes in 4 pieces"},
+		{"copy engine, scatter list", "dma copy", "4096 bytes in 4 pieces"},
 		{"doorbell that starts it", "dma doorbell", "seen in BAR 2"},
 		{"mapped and trapped parts", "bar 2 trapped hole", "join"},
 		{"ports by index and data", "bar 4 ports", "in bytes and words"},
