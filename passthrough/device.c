@@ -61,7 +61,8 @@ void device_hardware_config_write(struct tenon_device *device, unsigned offset, 
 	int code = device->transport->ops->region_write(device->transport, VFIO_PCI_CONFIG_REGION_INDEX, offset, &value,
 							size_bytes);
 	if (code < 0 && device->transport->health == TRANSPORT_WELL)
-		device_log(device, TENON_LOG_ERROR, "%s: cannot write config space at 0x%x: %s; it refuses the value, or is gone",
+		device_log(device, TENON_LOG_ERROR,
+			   "%s: cannot write config space at 0x%x: %s; it refuses the value, or is gone",
 			   device->address.name, offset, strerror(-code));
 }
 

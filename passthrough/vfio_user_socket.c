@@ -334,13 +334,13 @@ static int send_command(struct vu_socket *socket, const struct vu_call *call, st
 /*
  * What is kept goes out when the server takes it, and what it asks for meanwhile is not looked at. A message that waits for a turn is
  * reported as room, because the socket need not have more to read. Commands of the server come on `twin`, if there is one; replies on
- * `main` are for those who wait, and the event loop does not wake up for them.
+ * `main` are for those who wait, and the event loop does not wake up for them, but for one that is late.
  */
 static struct interest interest_in(const struct vu_socket *socket, const struct vu_channel *channel)
 {
-	bool commands = channel == &socket->twin || socket->twin.fd < 0;
+	bool heard = channel == &socket->twin || socket->twin.fd < 0 || socket->hung;
 	bool flushed = vu_channel_flushed(channel);
-	return (struct interest){.readable = commands && flushed, .writable = !flushed || is_waiting(channel)};
+	return (struct interest){.readable = heard && flushed, .writable = !flushed || is_waiting(channel)};
 }
 
 static void watch(struct vu_socket *socket)
@@ -508,11 +508,11 @@ int vu_socket_serve(struct vu_socket *socket)
 {
 	/* Whoever has the lock is at it already. */
 	if (pthread_mutex_trylock(&socket->lock) != 0)
-		return 0;
+		return 1;
 	uint64_t done = 0;
 	for (unsigned i = 0; i < TURNS_MAX && done < WORK_BYTES && turn(socket, 0, false) > 0; i++)
 		done += WORK_BYTES - socket->work_left;
-	int code = socket->over ? -ENOTCONN : 0;
+	int code = socket->over ? -ENOTCONN : socket->hung || socket->full;
 	unlock(socket);
 	return code;
 }

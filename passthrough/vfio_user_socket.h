@@ -97,7 +97,11 @@ int vu_socket_post(struct vu_socket *socket, const struct vu_call *call, struct 
  * then. Borrowed.
  */
 int vu_socket_poll_fd(const struct vu_socket *socket);
-/** Answers some of what the server asks for now, without waiting. @return 0; -ENOTCONN the connection is over */
+/**
+ * Answers some of what the server asks for now, without waiting.
+ *
+ * @return 0; 1 the server owes an answer still, or somebody waits for one; -ENOTCONN the connection is over
+ */
 int vu_socket_serve(struct vu_socket *socket);
 
 /** Ends the connection for good, as after a call whose outcome must not stay unknown. @param reason  a constant */

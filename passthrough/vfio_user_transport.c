@@ -611,8 +611,9 @@ static int poll_fd(struct transport *transport)
 static void serve(struct transport *transport)
 {
 	struct vu_transport *self = vu_transport(transport);
-	if (vu_socket_serve(self->socket) < 0)
-		note(self, -ENOTCONN);
+	int code = vu_socket_serve(self->socket);
+	if (code < 0 || (code == 0 && transport->health == TRANSPORT_HUNG))
+		note(self, code);
 }
 
 static const char *reason(struct transport *transport)
