@@ -93,18 +93,32 @@ Test(tenon_end, reset_boots_the_same_kernel_anew_in_the_same_process)
 	run_finish(&run);
 }
 
+struct held {
+	const struct run *run;
+	unsigned files, threads;
+};
+
+static bool no_more_than(void *context)
+{
+	const struct held *held = context;
+	return run_count_entries(held->run, "fd") <= held->files &&
+	       run_count_entries(held->run, "task") <= held->threads;
+}
+
 Test(tenon_end, resets_pile_up_neither_files_nor_threads)
 {
 	struct run run;
 	run_start(&run, ARGS(SCRIPT("b"), "--cpus", "4"), NULL);
 	run_expect(&run, "B1", 1);
-	unsigned files = run_count_entries(&run, "fd"), threads = run_count_entries(&run, "task");
-	for (unsigned boot = 2; boot <= 12; boot++) {
+	run_send(&run, "r");
+	run_expect(&run, "B1", 2); /* by then all threads that stay have started */
+	struct held held = {&run, run_count_entries(&run, "fd"), run_count_entries(&run, "task")};
+	for (unsigned boot = 3; boot <= 12; boot++) {
 		run_send(&run, "r");
 		run_expect(&run, "B1", boot);
 	}
-	cr_expect_eq(run_count_entries(&run, "fd"), files);
-	cr_expect_eq(run_count_entries(&run, "task"), threads);
+	cr_expect(run_until(no_more_than, &held), "%u files and %u threads became %u and %u", held.files, held.threads,
+		  run_count_entries(&run, "fd"), run_count_entries(&run, "task"));
 	run_send(&run, "o");
 	cr_expect_eq(run_wait(&run, PATIENCE_MS), 0);
 	run_finish(&run);
