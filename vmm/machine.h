@@ -109,7 +109,4 @@ int machine_reset(struct machine *machine, struct tenon_error *err);
 /** VM exits of all vCPUs together. */
 void machine_stats(const struct machine *machine, struct tenon_vcpu_stats *out);
 
-/** Ranges that the guest is told of, ascending. @return how many */
-unsigned machine_ranges(const struct machine *machine, struct loader_range ranges[LOADER_RANGES_MAX]);
-
 #endif

@@ -95,7 +95,8 @@ int machine_configure(struct machine *machine, struct tenon_error *err)
 	return write_acpi(machine, err);
 }
 
-unsigned machine_ranges(const struct machine *machine, struct loader_range ranges[LOADER_RANGES_MAX])
+/* What the guest is told of, ascending. @return how many */
+static unsigned ranges_of(const struct machine *machine, struct loader_range ranges[LOADER_RANGES_MAX])
 {
 	const struct memory *memory = &machine->memory;
 	uint64_t low_end = memory->parts[0].gpa + memory->parts[0].size_bytes;
@@ -121,7 +122,7 @@ int machine_load(struct machine *machine, struct loader_entry *entry, struct ten
 		.files = &machine->files,
 		.memory = &machine->memory,
 		.ranges = ranges,
-		.range_count = machine_ranges(machine, ranges),
+		.range_count = ranges_of(machine, ranges),
 		.rsdp_gpa = LAYOUT_ACPI,
 		.without_parameters = machine->rom.hva != NULL,
 	};

@@ -126,18 +126,13 @@ static void put_extended(struct config_space *config)
 	put(config->writable, CAP_AER + PCI_ERR_COR_MASK, 4, 0x0000f1c1);
 }
 
-void config_space_init(struct testdev *device)
+void config_space_reset(struct testdev *device)
 {
 	struct config_space *config = &device->config;
 	memset(config, 0, sizeof(*config));
 	put_head(config);
 	put_capabilities(config);
 	put_extended(config);
-}
-
-void config_space_reset(struct testdev *device)
-{
-	config_space_init(device);
 }
 
 void config_space_read(struct testdev *device, unsigned offset, uint8_t *data, unsigned bytes)
@@ -187,7 +182,7 @@ void config_space_write(struct testdev *device, unsigned offset, const uint8_t *
 
 void config_space_load(struct testdev *device, const uint8_t saved[CONFIG_BYTES])
 {
-	config_space_init(device);
+	config_space_reset(device);
 	struct config_space *config = &device->config;
 	for (unsigned i = 0; i < CONFIG_BYTES; i++)
 		config->value[i] =

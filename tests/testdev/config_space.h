@@ -18,8 +18,7 @@ struct config_space {
 
 struct testdev;
 
-void config_space_init(struct testdev *device);
-/** What a function level reset leaves: everything as at the start. */
+/** What the start gives, and a function level reset leaves. */
 void config_space_reset(struct testdev *device);
 
 /* Any size inside the config space. */

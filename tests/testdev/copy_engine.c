@@ -232,13 +232,3 @@ bool copy_engine_uses(const struct testdev *device, uint64_t address, uint64_t b
 	       (!(descriptor->flags & (TD_DESC_TO_MEMORY | TD_DESC_CHECK)) &&
 		overlap(descriptor->target, descriptor->length, address, bytes));
 }
-
-void copy_engine_rewind(struct testdev *device)
-{
-	struct copy_engine *engine = &device->engine;
-	if (engine->waits)
-		dma_cancel(device, -ECANCELED);
-	engine->part = 0;
-	if (engine->phase == COPY_WRITE)
-		engine->phase = COPY_READ;
-}

@@ -63,7 +63,5 @@ void copy_engine_abort(struct testdev *device, unsigned reason);
 bool copy_engine_run(struct testdev *device);
 /** Whether what it is doing now reaches into this range. */
 bool copy_engine_uses(const struct testdev *device, uint64_t address, uint64_t bytes);
-/** Forgets the chunk in hand; it is copied again when the device goes on. For leaving the client, and for saving. */
-void copy_engine_rewind(struct testdev *device);
 
 #endif

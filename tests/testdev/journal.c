@@ -21,7 +21,7 @@ static const char *const kind_names[TD_BAD_KINDS] = {
 	[TD_BAD_TRANSITION] = "bad-transition",
 };
 
-const char *journal_kind_name(unsigned kind)
+static const char *kind_name(unsigned kind)
 {
 	return kind < TD_BAD_KINDS && kind_names[kind] ? kind_names[kind] : "unknown";
 }
@@ -40,7 +40,7 @@ void journal_add(struct testdev *device, unsigned kind, uint64_t detail, const c
 	va_end(args);
 	/* A hostile client breaks it as often as it likes; the first lines of each kind say what it does. */
 	if (!device->options.quiet && journal->counts[kind] <= 16)
-		fprintf(stderr, "tenon-testdev: %s in state %s: %s\n", journal_kind_name(kind),
+		fprintf(stderr, "tenon-testdev: %s in state %s: %s\n", kind_name(kind),
 			migration_state_name(entry->state), entry->text);
 }
 
@@ -54,7 +54,7 @@ void journal_print(const struct journal *journal, FILE *out)
 {
 	for (unsigned kind = 1; kind < TD_BAD_KINDS; kind++) {
 		if (journal->counts[kind])
-			fprintf(out, "violation %s %u\n", journal_kind_name(kind), journal->counts[kind]);
+			fprintf(out, "violation %s %u\n", kind_name(kind), journal->counts[kind]);
 	}
 	fprintf(out, "violations %u\n", journal->count);
 }

@@ -32,9 +32,6 @@ void journal_add(struct testdev *device, unsigned kind, uint64_t detail, const c
 /** The n-th newest entry, or NULL. */
 const struct journal_entry *journal_entry(const struct journal *journal, uint32_t n);
 
-/** Name of a kind, as the summary has it. */
-const char *journal_kind_name(unsigned kind);
-
 /** One line for each kind that happened, and one line for the sum. */
 void journal_print(const struct journal *journal, FILE *out);
 
