@@ -94,7 +94,7 @@ void dma_memory_init(struct dma_memory *dma)
 
 int dma_memory_start(struct dma_memory *dma, struct tenon_error *err)
 {
-	int code = thread_start(&dma->thread, populate_and_map, dma);
+	int code = thread_start(&dma->thread, 0, populate_and_map, dma);
 	if (code < 0)
 		return tenon_fail(err, code,
 				  "guest memory: cannot start a thread to populate it: %s; raise the limit of "

@@ -87,7 +87,7 @@ int hotplug_create(struct machine *machine, struct hotplug **out, struct tenon_e
 	pthread_condattr_destroy(&attributes);
 	pthread_mutex_init(&hotplug->lock, NULL);
 
-	int code = thread_start(&hotplug->thread, run, hotplug);
+	int code = thread_start(&hotplug->thread, 0, run, hotplug);
 	if (code < 0) {
 		free(hotplug);
 		return tenon_fail(err, code,

@@ -12,7 +12,6 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +23,7 @@
 
 #include "layout.h"
 #include "memory.h"
+#include "thread.h"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008u /* Linux 6.3 */
@@ -309,18 +309,9 @@ static void populate_run(struct populate *job, unsigned threads)
 {
 	pthread_t helpers[POPULATE_THREADS_MAX];
 	unsigned started = 0;
-	pthread_attr_t attributes;
-	sigset_t all, before;
-
-	/* The monitor's signals are not for the helpers. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	pthread_attr_init(&attributes);
-	pthread_attr_setstacksize(&attributes, POPULATE_STACK_BYTES);
-	while (started + 1 < threads && pthread_create(&helpers[started], &attributes, populate_worker, job) == 0)
+	while (started + 1 < threads &&
+	       thread_start(&helpers[started], POPULATE_STACK_BYTES, populate_worker, job) == 0)
 		started++;
-	pthread_attr_destroy(&attributes);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 
 	populate_worker(job);
 	for (unsigned i = 0; i < started; i++)

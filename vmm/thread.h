@@ -4,8 +4,14 @@
 #define THREAD_H
 
 #include <pthread.h>
+#include <stddef.h>
 
-/** Runs `entry(argument)` on a thread that takes no signals: those are the main thread's. @return 0 or -errno */
-int thread_start(pthread_t *thread, void *(*entry)(void *argument), void *argument);
+/**
+ * Runs `entry(argument)` on a thread that takes no signals: those are the main thread's.
+ *
+ * @param stack_bytes  0: the system's default
+ * @return 0 or -errno
+ */
+int thread_start(pthread_t *thread, size_t stack_bytes, void *(*entry)(void *argument), void *argument);
 
 #endif

@@ -347,7 +347,7 @@ static int open_files(struct control *control, const char *path, struct tenon_er
 
 static int start_thread(struct control *control, const char *path, struct tenon_error *err)
 {
-	int code = thread_start(&control->thread, run, control);
+	int code = thread_start(&control->thread, 0, run, control);
 	if (code < 0)
 		return tenon_fail(err, code,
 				  "--control %s: cannot start its thread: %s; raise the limit of processes (ulimit -u)",
