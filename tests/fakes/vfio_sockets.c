@@ -14,6 +14,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "descriptors.h"
 #include "kernel.h"
 #include "vfio_model.h"
 
@@ -62,24 +63,12 @@ int kernel_is_stream(int fd)
 
 ssize_t kernel_send(int fd, const struct iovec *parts, unsigned part_count, const int *fds, unsigned fd_count)
 {
-	union {
-		char bytes[CMSG_SPACE(256 * sizeof(int))];
-		struct cmsghdr aligned;
-	} control;
+	union descriptors room;
 	struct msghdr header = {.msg_iov = (struct iovec *)parts, .msg_iovlen = part_count};
 	int code = model_calls_enter(FAKE_SEND);
 	if (code < 0 || !is_socket(fd))
 		return code < 0 ? code : -ENOTSOCK;
-	if (fd_count) {
-		memset(&control, 0, sizeof(control));
-		header.msg_control = control.bytes;
-		header.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
-		struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
-		rights->cmsg_level = SOL_SOCKET;
-		rights->cmsg_type = SCM_RIGHTS;
-		rights->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
-		memcpy(CMSG_DATA(rights), fds, fd_count * sizeof(int));
-	}
+	descriptors_attach(&header, &room, fds, fd_count);
 	ssize_t sent = sendmsg(fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
 	return sent < 0 ? -errno : sent;
 }

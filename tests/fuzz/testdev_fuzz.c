@@ -6,7 +6,6 @@
  * Input: a byte of choices (below), then bytes for the main socket. A byte 0xf? before a message's header sends file
  * descriptors with it.
  */
-#include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +17,7 @@
 
 #include <vfio_user_protocol.h>
 
+#include "../fakes/descriptors.h"
 #include "server.h"
 #include "testdev.h"
 
@@ -48,17 +48,6 @@ static void require(bool holds, const char *what)
 	abort();
 }
 
-static unsigned open_fds(void)
-{
-	DIR *folder = opendir("/proc/self/fd");
-	unsigned count = 0;
-	for (const struct dirent *entry; folder && (entry = readdir(folder));)
-		count += entry->d_name[0] != '.';
-	if (folder)
-		closedir(folder);
-	return count;
-}
-
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	const struct testdev_options options = {
@@ -71,21 +60,10 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
 static void send_bytes(int fd, const void *bytes, size_t count, const int *fds, unsigned fd_count)
 {
-	union {
-		char bytes[CMSG_SPACE(4 * sizeof(int))];
-		struct cmsghdr aligned;
-	} control = {0};
+	union descriptors room;
 	struct iovec part = {.iov_base = (void *)bytes, .iov_len = count};
 	struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
-	if (fd_count) {
-		header.msg_control = control.bytes;
-		header.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
-		struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
-		rights->cmsg_level = SOL_SOCKET;
-		rights->cmsg_type = SCM_RIGHTS;
-		rights->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
-		memcpy(CMSG_DATA(rights), fds, fd_count * sizeof(int));
-	}
+	descriptors_attach(&header, &room, fds, fd_count);
 	if (count)
 		sendmsg(fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
@@ -189,7 +167,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 					      {.kind = FAULT_TWICE, .nth = 4}};
 	if (size < 1 || size > BYTES_MAX)
 		return 0;
-	unsigned fds_before = open_fds();
+	unsigned fds_before = descriptors_open();
 	device->options.fault_count = data[0] & CHOICE_FAULT ? 3 : 0;
 	memcpy(device->options.faults, faults, sizeof(faults));
 	serve(data[0], data + 1, size - 1);
@@ -212,6 +190,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	require(last.command == VU_GET_INFO && last.flags == VU_TYPE_REPLY, "the next client has its reply");
 	close(pair[0]);
 	require(device->migration.state == VU_STATE_RUNNING, "a reset leads back to running");
-	require(open_fds() == fds_before, "no file descriptor is left open");
+	require(descriptors_open() == fds_before, "no file descriptor is left open");
 	return 0;
 }

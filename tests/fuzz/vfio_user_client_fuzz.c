@@ -7,7 +7,6 @@
  * The server runs inside the client's own sends, so nothing depends on time, and the clock skips what would be waited for.
  * Input: for each request one byte of choices (below), then what they take. After its end all answers are sound.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/pci_regs.h>
@@ -24,6 +23,7 @@
 
 #include <tenon/tenon.h>
 
+#include "../fakes/descriptors.h"
 #include "vfio_user_protocol.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -97,21 +97,10 @@ struct answer {
 
 static void send_bytes(int fd, const void *bytes, size_t count, const int *fds, unsigned fd_count)
 {
-	union {
-		char bytes[CMSG_SPACE(9 * sizeof(int))];
-		struct cmsghdr aligned;
-	} control = {0};
+	union descriptors room;
 	struct iovec part = {.iov_base = (void *)bytes, .iov_len = count};
 	struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
-	if (fd_count) {
-		header.msg_control = control.bytes;
-		header.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
-		struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
-		rights->cmsg_level = SOL_SOCKET;
-		rights->cmsg_type = SCM_RIGHTS;
-		rights->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
-		memcpy(CMSG_DATA(rights), fds, fd_count * sizeof(int));
-	}
+	descriptors_attach(&header, &room, fds, fd_count);
 	if (count && fd >= 0)
 		sendmsg(fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
@@ -552,17 +541,6 @@ static void live(struct tenon_space *space, bool sound)
 	tenon_device_close(device);
 }
 
-static unsigned open_fds(void)
-{
-	DIR *folder = opendir("/proc/self/fd");
-	unsigned count = 0;
-	for (const struct dirent *entry; folder && (entry = readdir(folder));)
-		count += entry->d_name[0] != '.';
-	if (folder)
-		closedir(folder);
-	return count;
-}
-
 static void make_config(void)
 {
 	static const uint8_t header[] = {
@@ -610,7 +588,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		 .size_bytes = 0x1000,
 		 .hva = closed,
 		 .read_only = true}};
-	unsigned fds_before = open_fds();
+	unsigned fds_before = descriptors_open();
 	input.data = data;
 	input.left = size;
 	server.requests = 0;
@@ -620,7 +598,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	live(space, size == 0);
 	tenon_space_destroy(space);
 	close_server();
-	require(open_fds() == fds_before, "no file descriptor is left open");
+	require(descriptors_open() == fds_before, "no file descriptor is left open");
 	for (unsigned i = 0; i < 0x1000; i++)
 		require(closed[i] == 0x42, "memory that devices may only read is not written");
 	return 0;

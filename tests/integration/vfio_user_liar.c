@@ -14,6 +14,7 @@
 
 #include <criterion/criterion.h>
 
+#include "../fakes/descriptors.h"
 #include "vfio_user_liar.h"
 
 #define GARBAGE_BYTES 64u
@@ -72,20 +73,10 @@ static bool receive(int fd, uint8_t *content, struct message *out)
 
 static void send_bytes(int fd, const uint8_t *content, uint32_t bytes, const int *fds, unsigned fd_count)
 {
-	union {
-		struct cmsghdr header;
-		uint8_t room[CMSG_SPACE(sizeof(int) * 2 * LIAR_FDS)];
-	} control = {0};
+	union descriptors room;
 	struct iovec part = {.iov_base = (void *)content, .iov_len = bytes};
 	struct msghdr head = {.msg_iov = &part, .msg_iovlen = 1};
-	if (fd_count) {
-		head.msg_control = &control;
-		head.msg_controllen = CMSG_SPACE(sizeof(int) * fd_count);
-		struct cmsghdr *rights = CMSG_FIRSTHDR(&head);
-		*rights = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
-		rights->cmsg_len = CMSG_LEN(sizeof(int) * fd_count);
-		memcpy(CMSG_DATA(rights), fds, sizeof(int) * fd_count);
-	}
+	descriptors_attach(&head, &room, fds, fd_count);
 	while (part.iov_len) {
 		ssize_t sent = sendmsg(fd, &head, MSG_NOSIGNAL);
 		if (sent <= 0)

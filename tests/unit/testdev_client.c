@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 /* The raw client of the test device's tests. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vfio.h>
@@ -13,21 +12,11 @@
 
 #include <criterion/criterion.h>
 
+#include "../fakes/descriptors.h"
 #include "server.h"
 #include "testdev_client.h"
 
 struct answer answer;
-
-static unsigned open_fds(void)
-{
-	DIR *folder = opendir("/proc/self/fd");
-	unsigned count = 0;
-	for (const struct dirent *entry; folder && (entry = readdir(folder));)
-		count += entry->d_name[0] != '.';
-	if (folder)
-		closedir(folder);
-	return count;
-}
 
 static unsigned fds_before;
 
@@ -55,7 +44,7 @@ static void connect_client(struct client *client)
 void client_start(struct client *client, const struct testdev_options *options)
 {
 	struct tenon_error error = {0};
-	fds_before = open_fds();
+	fds_before = descriptors_open();
 	*client = (struct client){.fd = -1, .twin = -1, .next_id = 1};
 	if (options)
 		client->options = *options;
@@ -111,27 +100,17 @@ void client_close(struct client *client)
 	munmap(client->ram, RAM_BYTES);
 	close(client->ram_fd);
 	close(client->stop);
-	cr_expect_eq(open_fds(), fds_before, "file descriptors are left open");
+	cr_expect_eq(descriptors_open(), fds_before, "file descriptors are left open");
 }
 
 void client_send(struct client *client, const void *bytes, size_t count, const int *fds, unsigned fd_count)
 {
-	static union {
-		char bytes[CMSG_SPACE(VU_FDS_MAX * sizeof(int))];
-		struct cmsghdr aligned;
-	} control;
+	static union descriptors room;
 	for (size_t sent = 0; sent < count;) {
 		struct iovec part = {.iov_base = (uint8_t *)bytes + sent, .iov_len = count - sent};
 		struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
-		if (fd_count && sent == 0) {
-			header.msg_control = control.bytes;
-			header.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
-			struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
-			rights->cmsg_level = SOL_SOCKET;
-			rights->cmsg_type = SCM_RIGHTS;
-			rights->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
-			memcpy(CMSG_DATA(rights), fds, fd_count * sizeof(int));
-		}
+		if (sent == 0)
+			descriptors_attach(&header, &room, fds, fd_count);
 		ssize_t done = sendmsg(client->fd, &header, MSG_NOSIGNAL);
 		if (done < 0 && errno == EPIPE)
 			return; /* the test sees it when it waits for the reply */

@@ -4,7 +4,6 @@
  * and against a peer that is the test itself, which writes its replies before they are asked for, so that nothing depends on
  * time. Each kernel call fails once.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/pci_regs.h>
@@ -23,6 +22,7 @@
 
 #include <criterion/criterion.h>
 
+#include "../fakes/descriptors.h"
 #include "kernel.h"
 #include "server.h"
 #include "testdev.h"
@@ -138,17 +138,6 @@ static void expect_message(int code)
 	cr_expect(strstr(error.message, "; "), "what to do is missing: %s", error.message);
 }
 
-static unsigned open_fds(void)
-{
-	DIR *folder = opendir("/proc/self/fd");
-	unsigned count = 0;
-	for (const struct dirent *entry; folder && (entry = readdir(folder));)
-		count += entry->d_name[0] != '.';
-	if (folder)
-		closedir(folder);
-	return count;
-}
-
 /* ---- A server ---- */
 
 static struct {
@@ -171,7 +160,7 @@ static int start(const struct testdev_options *options)
 	struct testdev_options copy = *options;
 	int pair[2];
 	copy.quiet = true;
-	server.fds_before = open_fds();
+	server.fds_before = descriptors_open();
 	server.socket = NULL;
 	cr_assert_eq(testdev_create(&copy, &server.device, NULL), 0);
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
@@ -185,7 +174,7 @@ static void finish(void)
 	vu_socket_destroy(server.socket);
 	pthread_join(server.thread, NULL);
 	testdev_destroy(server.device);
-	cr_expect_eq(open_fds(), server.fds_before, "file descriptors are left open");
+	cr_expect_eq(descriptors_open(), server.fds_before, "file descriptors are left open");
 }
 
 static void start_default(void)
@@ -557,7 +546,7 @@ static int peer_open(uint16_t major, uint16_t minor, const char *text, size_t by
 	uint8_t payload[5000];
 	const struct vu_version version = {.major = major, .minor = minor};
 	int pair[2];
-	peer.fds_before = open_fds();
+	peer.fds_before = descriptors_open();
 	peer.socket = NULL;
 	peer.twin = -1;
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
@@ -577,7 +566,7 @@ static void peer_close(void)
 	close(peer.fd);
 	if (peer.twin >= 0)
 		close(peer.twin);
-	cr_expect_eq(open_fds(), peer.fds_before, "file descriptors are left open");
+	cr_expect_eq(descriptors_open(), peer.fds_before, "file descriptors are left open");
 }
 
 static void peer_default(void)
@@ -589,7 +578,7 @@ static void peer_default(void)
 static void peer_with_twin(void)
 {
 	static const char text[] = "{\"capabilities\":{\"twin_socket\":{\"supported\":true,\"fd_index\":0}}}";
-	unsigned before = open_fds();
+	unsigned before = descriptors_open();
 	int pair[2];
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	cr_assert_eq(peer_open(0, 1, text, sizeof(text), &pair[1], 1), 0, "%s", error.message);
@@ -786,7 +775,7 @@ Test(testdev_socket, file_descriptors_belong_to_the_message_that_they_were_sent_
 {
 	struct vu_channel channel;
 	int pair[2], fd = kernel_eventfd();
-	unsigned before = open_fds();
+	unsigned before = descriptors_open();
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	cr_assert_eq(vu_channel_init(&channel, pair[0], 4096), 0);
 	for (uint16_t i = 0; i < 6; i++)
@@ -806,7 +795,7 @@ Test(testdev_socket, file_descriptors_belong_to_the_message_that_they_were_sent_
 	}
 	vu_channel_finish(&channel);
 	close(pair[1]);
-	cr_expect_eq(open_fds(), before);
+	cr_expect_eq(descriptors_open(), before);
 	close(fd);
 }
 
