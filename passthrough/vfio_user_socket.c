@@ -84,6 +84,12 @@ static void end(struct vu_socket *socket, const char *reason)
 	shut_down(socket);
 }
 
+/* What it is to the user when the socket fails: a peer that went away is seen by whoever sends or receives first. */
+static void end_failed(struct vu_socket *socket, int code)
+{
+	end(socket, code == -EPIPE || code == -ECONNRESET ? "it closed the connection" : strerror(-code));
+}
+
 static int fail_over(const struct vu_socket *socket, struct tenon_error *err)
 {
 	return tenon_fail(err, -ENOTCONN, "%s: the device is gone: %s; restart its server", socket->name,
@@ -137,7 +143,7 @@ static void serve_command(struct vu_socket *socket, struct vu_channel *channel, 
 		code = vu_channel_send(channel, &header, &parts, true);
 	free(data);
 	if (code < 0)
-		end(socket, strerror(-code));
+		end_failed(socket, code);
 }
 
 /* ---- Replies ---- */
@@ -232,7 +238,7 @@ static void work(struct vu_socket *socket, struct vu_channel *channel, short rea
 	if (ready & (POLLOUT | POLLHUP | POLLERR))
 		code = vu_channel_flush(channel);
 	if (code < 0 && code != -EAGAIN) {
-		end(socket, strerror(-code));
+		end_failed(socket, code);
 		return;
 	}
 	take_messages(socket, channel); /* those that waited for the flush */
@@ -242,10 +248,10 @@ static void work(struct vu_socket *socket, struct vu_channel *channel, short rea
 	code = vu_channel_fill(channel);
 	if (code == 0)
 		take_messages(socket, channel);
-	else if (code == -ECONNRESET)
-		end(socket, "it closed the connection");
+	else if (code == -EPROTO)
+		end(socket, "it sent too many file descriptors");
 	else if (code != -EAGAIN)
-		end(socket, code == -EPROTO ? "it sent too many file descriptors" : strerror(-code));
+		end_failed(socket, code);
 }
 
 /* Waits until there is something to do, and does it. @param room  to send is something. @return 1; 0 time is up; -ENOTCONN */
@@ -325,7 +331,7 @@ static int send_command(struct vu_socket *socket, const struct vu_call *call, st
 			socket->name, call->command, (unsigned long long)socket->server.data_bytes,
 			(unsigned long long)socket->server.msg_fds);
 	if (code < 0) {
-		end(socket, strerror(-code));
+		end_failed(socket, code);
 		return fail_over(socket, err);
 	}
 	return 0;
@@ -354,7 +360,7 @@ static void watch(struct vu_socket *socket)
 			continue;
 		int code = kernel_poll_change(socket->poll_fd, channels[id]->fd, id, wanted.readable, wanted.writable);
 		if (code < 0)
-			end(socket, strerror(-code));
+			end_failed(socket, code);
 		*watched = wanted;
 	}
 }

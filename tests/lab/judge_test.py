@@ -69,6 +69,15 @@ class JudgeTest(unittest.TestCase):
             self.judge(facts=crashed, guest_err="tenon: warning: the guest crashed: an instruction that KVM cannot emulate")
         self.assertNotIsInstance(other.exception, Stopped)
 
+    def test_a_triple_fault_in_any_vm_explains_what_else_went_wrong(self):
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "facts").write_text("pf.status=4\nvf.status=0\n")
+            (Path(folder) / "pf.err").write_text("tenon: warning: the guest crashed: triple fault; its last console lines say why\n")
+            with self.assertRaisesRegex(Stopped, "pf: .*triple fault"):
+                Run(Path(folder), None, Machine()).expect_no_crash()
+            (Path(folder) / "facts").write_text("pf.status=0\nvf.status=4\n")
+            Run(Path(folder), None, Machine()).expect_no_crash()
+
     def test_a_vm_that_ran_into_its_time_limit_fails(self):
         self.assert_fails("did not end in time", facts=GOOD["facts"].replace("guest.status=0", "guest.status=124"))
 

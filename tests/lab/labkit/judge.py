@@ -18,7 +18,7 @@ class Failed(Exception):
 
 class Stopped(Failed):
     """The emulated host ended or stood still without a word of its kernel, or a guest died of a triple fault: the emulation does that
-    now and then, so it is worth a second run."""
+    now and then, so it is worth another run."""
 
 
 class Guest:
@@ -89,6 +89,16 @@ class Run:
         self.expect("failed" not in guest.facts, f"{name}: {guest.facts.get('failed')}")
         self.expect("done" in guest.facts, f"{name}'s script did not reach its end")
         return guest
+
+    def expect_no_crash(self):
+        """No VM of the run ended by a triple fault of its guest."""
+        for fact, found in self.facts.items():
+            name, dot, kind = fact.rpartition(".")
+            if (dot, kind, found) != (".", "status", "4"):
+                continue
+            last = (self.text(f"{name}.err").strip().splitlines() or [""])[-1]
+            if "triple fault" in last:
+                raise Stopped(f"{name}: tenon ended with status 4: {last}")
 
     def expect_healthy_kernel(self, guest: Guest, allowed: tuple = ()):
         """The guest's kernel logged no error and no warning but those that say something of the emulated CPU."""

@@ -181,6 +181,7 @@ def _follow(path: Path, offset: int) -> int:
         return report.tell()
 
 
+ATTEMPTS = 3  # of a scenario, as long as it is the emulation that ends it
 STILL_SECONDS = 90  # without a sign of life, which comes every 5 of the host's seconds
 
 
@@ -217,6 +218,16 @@ def _play(scenario: Scenario, kernel: Path, folder: Path, follow: bool):
 
 def _judge(scenario: Scenario, folder: Path):
     run = Run(folder, scenario, scenario.machine)
+    try:
+        _judge_run(scenario, run)
+    except Stopped:
+        raise
+    except Failed:
+        run.expect_no_crash()  # the better reason, where there is one: what else went wrong may follow from it
+        raise
+
+
+def _judge_run(scenario: Scenario, run: Run):
     run.expect_clean_host()
     if "host.status" not in run.facts:
         raise Stopped("the emulated host died; see host.log")
@@ -235,10 +246,11 @@ def play(name: str, tenon: Path, follow: bool = False) -> float:
         raise Skipped(f"needs {needed} MiB of free memory, this machine has {_available_mib()}")
     with open(build.build_folder() / f".{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            return _play_and_judge(scenario, tenon, follow)
-        except Stopped as reason:
-            print(f"AGAIN {name} {reason}", flush=True)
+        for _ in range(1, ATTEMPTS):
+            try:
+                return _play_and_judge(scenario, tenon, follow)
+            except Stopped as reason:
+                print(f"AGAIN {name} {reason}", flush=True)
         return _play_and_judge(scenario, tenon, follow)
 
 
@@ -248,8 +260,12 @@ def _play_and_judge(scenario: Scenario, tenon: Path, follow: bool) -> float:
     started = time.monotonic()
     try:
         _play(scenario, kernel, folder, follow)
+    except Stopped:
+        raise
     except Failed:
-        Run(folder, scenario, scenario.machine).expect_clean_host()  # the better reason, where there is one
+        run = Run(folder, scenario, scenario.machine)
+        run.expect_no_crash()  # the better reasons, where there are any
+        run.expect_clean_host()
         raise
     _judge(scenario, folder)
     for disk in scenario.machine.disks:
