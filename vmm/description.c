@@ -213,7 +213,7 @@ static void place(struct tree *tree, const struct description_place *what)
 
 static void pcie(struct tree *tree, const struct description *description)
 {
-	const struct pci_root_port_windows *hotplug = &description->hotplug;
+	const struct pci_bridge_windows *hotplug = &description->hotplug;
 	begin(tree, "pcie@%x", LAYOUT_ECAM);
 	string(tree, "compatible", "pci-host-ecam-generic");
 	string(tree, "device_type", "pci");

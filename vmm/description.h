@@ -49,7 +49,7 @@ struct description {
 	uint64_t tsc_hz; /* 0: not known */
 	unsigned bus_count;
 	struct placement windows;
-	struct pci_root_port_windows hotplug; /* only the sizes */
+	struct pci_bridge_windows hotplug; /* only the sizes */
 	bool exit_device;
 	uint64_t rom_bytes;
 	const char *command_line;

@@ -76,7 +76,7 @@ static void close_device(struct hotplug_tasks *tasks, struct slot *slot)
 
 static void take_out(struct hotplug_tasks *tasks, struct slot *slot)
 {
-	pci_root_port_eject(slot->port);
+	pci_bridge_eject(slot->port);
 	close_device(tasks, slot);
 }
 
@@ -119,7 +119,7 @@ static int check_add(struct machine *machine, const struct device_options *optio
 
 static uint64_t window_bytes(const struct slot *slot)
 {
-	const struct pci_root_port_windows *windows = &slot->placed.port_windows;
+	const struct pci_bridge_windows *windows = &slot->placed.port_windows;
 	return windows->memory_bytes + windows->prefetch_bytes;
 }
 
@@ -144,7 +144,7 @@ static struct slot *choose_port(struct hotplug_tasks *tasks, const struct assign
 		struct pci_slot_state state;
 		if (placement_inside(&placed, err) < 0)
 			continue;
-		pci_root_port_slot(slot->port, &state);
+		pci_bridge_slot(slot->port, &state);
 		if (best && (best_rests != state.at_rest ? best_rests : window_bytes(best) <= window_bytes(slot)))
 			continue;
 		best = slot;
@@ -225,7 +225,7 @@ static void insert(struct hotplug_tasks *tasks, struct slot *slot)
 	/* For a guest that boots and finds it; one that is told of it chooses its own. */
 	assigned_set_bars(slot->assigned, slot->placed.address);
 	/* Nothing else puts functions there. */
-	if (pci_root_port_insert(slot->port, &slot->assigned->function, &error) < 0) {
+	if (pci_bridge_insert(slot->port, &slot->assigned->function, &error) < 0) {
 		log_error(&error);
 		return;
 	}
@@ -249,7 +249,7 @@ static void look_after_button(struct hotplug_task *task, const struct slot *slot
 	if (log_now_ns() < task->press_ns)
 		return;
 	if (state->powered && !state->pressed && !state->blinking)
-		pci_root_port_press_button(slot->port);
+		pci_bridge_press_button(slot->port);
 	task->press_ns = log_now_ns() + PRESS_SECONDS * HOTPLUG_SECOND_NS;
 }
 
@@ -258,7 +258,7 @@ static void begin_remove(struct hotplug_tasks *tasks, struct slot *slot, struct 
 {
 	struct hotplug_task *task = task_of(tasks, slot);
 	struct pci_slot_state state;
-	pci_root_port_slot(slot->port, &state);
+	pci_bridge_slot(slot->port, &state);
 	task->state = HOTPLUG_TASK_REMOVE;
 	task->deadline_ns = log_now_ns() + seconds * HOTPLUG_SECOND_NS;
 	task->force = !request;
@@ -318,7 +318,7 @@ static void remove_timed_out(struct hotplug_tasks *tasks, struct slot *slot)
 		take_out(tasks, slot);
 		return;
 	}
-	pci_root_port_release_button(slot->port);
+	pci_bridge_release_button(slot->port);
 	tenon_fail(&error, -ETIMEDOUT,
 		   "%s: the guest did not release it in time; try again when its driver is idle, or remove it with "
 		   "--force",
@@ -363,7 +363,7 @@ static void reset_device(struct hotplug_tasks *tasks, struct slot *slot)
 		return;
 	}
 	if (slot->port) {
-		pci_root_port_eject(slot->port);
+		pci_bridge_eject(slot->port);
 		in_use_wait(&assigned->config_in_use); /* a write from before would reach the device after its reset */
 	}
 	assigned_get_bars(assigned, bars);
@@ -406,7 +406,7 @@ static void let_go(struct hotplug_tasks *tasks, struct slot *slot)
 		take_out(tasks, slot);
 		return;
 	}
-	pci_root_port_eject(slot->port);
+	pci_bridge_eject(slot->port);
 	if (task->state == HOTPLUG_TASK_INSERT)
 		finish(task, slot, name_of(slot), NULL);
 	task->state = HOTPLUG_TASK_AWAY;
@@ -422,7 +422,7 @@ static void take_back(struct hotplug_tasks *tasks, struct slot *slot)
 		return;
 	}
 	if (state == HOTPLUG_TASK_NONE)
-		pci_root_port_eject(slot->port);
+		pci_bridge_eject(slot->port);
 	if (state == HOTPLUG_TASK_NONE || state == HOTPLUG_TASK_AWAY)
 		begin_insert(tasks, slot, NULL, RETURN_SECONDS);
 }
@@ -455,7 +455,7 @@ static void look_at(struct hotplug_tasks *tasks, struct slot *slot, uint64_t now
 	take_events(tasks, slot);
 	if (!slot->assigned || !slot->port || task->state == HOTPLUG_TASK_AWAY)
 		return;
-	pci_root_port_slot(slot->port, &state);
+	pci_bridge_slot(slot->port, &state);
 	bool late = now_ns >= task->deadline_ns;
 	if (task->state == HOTPLUG_TASK_INSERT) {
 		if (state.at_rest || late)

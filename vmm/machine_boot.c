@@ -83,14 +83,14 @@ static int write_acpi(struct machine *machine, struct tenon_error *err)
 int machine_configure(struct machine *machine, struct tenon_error *err)
 {
 	static const uint64_t unplaced[TENON_DEVICE_BARS + 1];
-	static const struct pci_root_port_windows closed;
+	static const struct pci_bridge_windows closed;
 	bool place = !machine->rom.hva;
 	for (unsigned i = 0; i < machine->slots.count; i++) {
 		struct slot *slot = &machine->slots.slot[i];
 		if (slot->assigned)
 			assigned_set_bars(slot->assigned, place ? slot->placed.address : unplaced);
 		if (slot->port)
-			pci_root_port_reset(slot->port, place ? &slot->placed.port_windows : &closed);
+			pci_bridge_reset(slot->port, place ? &slot->placed.port_windows : &closed);
 	}
 	return write_acpi(machine, err);
 }

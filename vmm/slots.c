@@ -50,7 +50,7 @@ void slots_finish(struct slots *slots)
 	for (unsigned i = 0; i < slots->count; i++)
 		assigned_destroy(slots->slot[i].assigned);
 	for (unsigned i = 0; i < slots->count; i++)
-		pci_root_port_destroy(slots->slot[i].port);
+		pci_bridge_destroy(slots->slot[i].port);
 	slots->count = 0;
 	if (slots->events > 0)
 		close(slots->events);
@@ -58,10 +58,10 @@ void slots_finish(struct slots *slots)
 
 static int plug_port(struct slot *slot, struct pci_host *host, struct tenon_error *err)
 {
-	const struct pci_root_port_ops ops = {
+	const struct pci_bridge_ops ops = {
 		.msi = port_msi, .intx = port_intx, .slot_changed = port_changed, .context = slot};
-	int code = pci_root_port_create(host->port_count + 1, &ops, &slot->port, err);
-	return code < 0 ? code : pci_root_port_plug(host, slot->number, slot->port, err);
+	int code = pci_bridge_create(host->port_count + 1, &ops, &slot->port, err);
+	return code < 0 ? code : pci_bridge_plug(host, slot->number, slot->port, err);
 }
 
 static int plug(struct slots *slots, struct slot *slot, const struct device_options *options, struct pci_host *host,
@@ -82,7 +82,7 @@ static int plug(struct slots *slots, struct slot *slot, const struct device_opti
 	if (options && !options->root_port)
 		return pci_bus_add(host, &host->root, slot->number, 0, &slot->assigned->function, err);
 	code = plug_port(slot, host, err);
-	return code < 0 || !options ? code : pci_root_port_insert(slot->port, &slot->assigned->function, err);
+	return code < 0 || !options ? code : pci_bridge_insert(slot->port, &slot->assigned->function, err);
 }
 
 int slots_plug(struct slots *slots, const struct run_options *options, struct pci_host *host, struct tenon_error *err)
@@ -142,7 +142,7 @@ void slots_release(struct assigned *assigned)
 void slot_name(const struct slot *slot, char *text, size_t capacity)
 {
 	if (slot->port)
-		snprintf(text, capacity, "%02x:00.0", pci_root_port_secondary(slot->port));
+		snprintf(text, capacity, "%02x:00.0", pci_bridge_secondary(slot->port));
 	else
 		snprintf(text, capacity, "00:%02x.0", slot->number);
 }

@@ -14,7 +14,7 @@
 #include "assigned.h"
 #include "options.h"
 #include "pci/placement.h"
-#include "pci/root_port.h"
+#include "pci/bridge.h"
 
 #define SLOTS_MAX (OPTIONS_DEVICES_MAX + OPTIONS_HOTPLUG_PORTS_MAX) /* more than the root bus has room for */
 
@@ -22,9 +22,9 @@ struct slots;
 
 struct slot {
 	struct slots *slots;
-	unsigned number;            /* device number on the root bus: the device's own, or its root port's */
-	struct pci_root_port *port; /* NULL: a device directly on the root bus, which stays */
-	struct assigned *assigned;  /* NULL: an empty port */
+	unsigned number;           /* device number on the root bus: the device's own, or its root port's */
+	struct pci_bridge *port;   /* NULL: a device directly on the root bus, which stays */
+	struct assigned *assigned; /* NULL: an empty port */
 	struct placement_device placed;
 };
 

@@ -17,7 +17,7 @@
 #include "layout.h"
 #include "memory.h"
 #include "pci/host.h"
-#include "pci/root_port.h"
+#include "pci/bridge.h"
 #include "rom.h"
 
 #define PORTS       16
@@ -97,7 +97,7 @@ static struct machine {
 	struct rom rom;
 	struct bus mmio;
 	struct pci_host pci;
-	struct pci_root_port *ports[PORTS];
+	struct pci_bridge *ports[PORTS];
 	struct model models[PORTS][FUNCTIONS];
 	char said[SAID_MAX];
 	size_t said_bytes;
@@ -155,18 +155,18 @@ static void add_memory(uint64_t gpa, uint64_t size_bytes, void *hva, bool read_o
 
 static void plug_all(struct description *description)
 {
-	static const struct pci_root_port_ops ops;
-	static const struct pci_root_port_windows closed;
+	static const struct pci_bridge_ops ops;
+	static const struct pci_bridge_windows closed;
 	for (unsigned i = 0; i < PORTS; i++) {
-		cr_assert_eq(pci_root_port_create(i + 1, &ops, &machine.ports[i], &err), 0, "%s", err.message);
-		cr_assert_eq(pci_root_port_plug(&machine.pci, i + 1, machine.ports[i], &err), 0, "%s", err.message);
+		cr_assert_eq(pci_bridge_create(i + 1, &ops, &machine.ports[i], &err), 0, "%s", err.message);
+		cr_assert_eq(pci_bridge_plug(&machine.pci, i + 1, machine.ports[i], &err), 0, "%s", err.message);
 		for (unsigned number = 0; number < FUNCTIONS; number++) {
 			describe_model(&machine.models[i][number], i, number);
-			cr_assert_eq(pci_bus_add(&machine.pci, pci_root_port_bus(machine.ports[i]), 0, number,
+			cr_assert_eq(pci_bus_add(&machine.pci, pci_bridge_bus(machine.ports[i]), 0, number,
 						 &machine.models[i][number].function, &err),
 				     0, "%s", err.message);
 		}
-		pci_root_port_reset(machine.ports[i], &closed);
+		pci_bridge_reset(machine.ports[i], &closed);
 		description->places[i] = (struct description_place){.device = i + 1, .port = true};
 	}
 	description->place_count = PORTS;

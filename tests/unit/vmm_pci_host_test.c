@@ -7,7 +7,7 @@
 
 #include "layout.h"
 #include "pci/host.h"
-#include "pci/root_port.h"
+#include "pci/bridge.h"
 
 /* A function that notes what it is asked and answers with a number of its own. */
 struct endpoint {
@@ -202,11 +202,11 @@ Test(pci_host, ecam_ends_after_the_last_bus)
 
 /* ---- Buses behind root ports ---- */
 
-static struct pci_root_port *ports[3];
+static struct pci_bridge *ports[3];
 static struct endpoint behind[3];
 
-static const struct pci_root_port_windows no_windows;
-static const struct pci_root_port_ops no_ops;
+static const struct pci_bridge_windows no_windows;
+static const struct pci_bridge_ops no_ops;
 
 /* Ports at 00:01.0 to 00:03.0, whose endpoints answer 0x101 to 0x103. */
 static void setup_ports(void)
@@ -214,18 +214,18 @@ static void setup_ports(void)
 	struct tenon_error err = {0};
 	setup();
 	for (unsigned i = 0; i < 3; i++) {
-		cr_assert_eq(pci_root_port_create(i + 1, &no_ops, &ports[i], &err), 0, "%s", err.message);
-		cr_assert_eq(pci_root_port_plug(&host, i + 1, ports[i], &err), 0, "%s", err.message);
+		cr_assert_eq(pci_bridge_create(i + 1, &no_ops, &ports[i], &err), 0, "%s", err.message);
+		cr_assert_eq(pci_bridge_plug(&host, i + 1, ports[i], &err), 0, "%s", err.message);
 		behind[i] = make_endpoint(0x101 + i);
-		plug(pci_root_port_bus(ports[i]), 0, 0, &behind[i]);
-		pci_root_port_reset(ports[i], &no_windows);
+		plug(pci_bridge_bus(ports[i]), 0, 0, &behind[i]);
+		pci_bridge_reset(ports[i], &no_windows);
 	}
 }
 
 static void teardown_ports(void)
 {
 	for (unsigned i = 0; i < 3; i++)
-		pci_root_port_destroy(ports[i]);
+		pci_bridge_destroy(ports[i]);
 	teardown();
 }
 
@@ -296,11 +296,11 @@ Test(pci_host_buses, random_numbers_never_reach_the_wrong_place)
 		uint64_t seen = get(ecam(bus, 0, 0, 0), 4);
 		bool claimed = false;
 		for (unsigned i = 0; i < 3; i++)
-			claimed |= pci_root_port_secondary(ports[i]) == bus && seen == 0x101 + i;
+			claimed |= pci_bridge_secondary(ports[i]) == bus && seen == 0x101 + i;
 		cr_assert(claimed || seen == 0xffffffff, "bus %u reads %#lx", bus, (unsigned long)seen);
 	}
 	for (unsigned i = 0; i < 3; i++)
-		pci_root_port_reset(ports[i], &no_windows);
+		pci_bridge_reset(ports[i], &no_windows);
 	for (unsigned i = 0; i < 3; i++)
 		cr_expect_eq(get(ecam(i + 1, 0, 0, 0), 4), 0x101 + i, "a reset puts all back");
 }

@@ -43,7 +43,7 @@ struct card {
 };
 
 /* Stands for a root port: placement only asks whether there is one. */
-static struct pci_root_port *const a_port = (struct pci_root_port *)(void *)"port";
+static struct pci_bridge *const a_port = (struct pci_bridge *)(void *)"port";
 
 static struct placement_device on_root_bus(const char *name, const struct card *card)
 {
@@ -103,7 +103,7 @@ static void check_bar(const struct placement_device *device, unsigned bar, const
 
 static void check_port(const struct placement_device *device)
 {
-	const struct pci_root_port_windows *port = &device->port_windows;
+	const struct pci_bridge_windows *port = &device->port_windows;
 	cr_assert_eq(port->io_first % (4 * KIB) + port->io_bytes % (4 * KIB), 0);
 	cr_assert_eq(port->memory_first % MIB + port->memory_bytes % MIB, 0);
 	cr_assert_eq(port->prefetch_first % MIB + port->prefetch_bytes % MIB, 0);
@@ -135,7 +135,7 @@ static unsigned collect(const struct placement_device *device, unsigned number, 
 {
 	unsigned count = 0;
 	if (device->port) {
-		const struct pci_root_port_windows *port = &device->port_windows;
+		const struct pci_bridge_windows *port = &device->port_windows;
 		const struct span windows[] = {{port->io_first, port->io_bytes, number, 100, true},
 					       {port->memory_first, port->memory_bytes, number, 101, false},
 					       {port->prefetch_first, port->prefetch_bytes, number, 102, false}};
@@ -509,7 +509,7 @@ Test(placement, empty_ports_get_windows_that_do_not_overlap)
 		devices[i] = empty_port();
 	struct placement placement = reserve(devices, PORTS + 1);
 	for (unsigned i = 1; i <= PORTS; i++) {
-		const struct pci_root_port_windows *windows = &devices[i].port_windows;
+		const struct pci_bridge_windows *windows = &devices[i].port_windows;
 		cr_expect_eq(windows->io_bytes, PLACEMENT_RESERVED_IO_BYTES);
 		cr_expect_eq(windows->memory_bytes, PLACEMENT_RESERVED_MEMORY_BYTES);
 		cr_expect_geq(windows->prefetch_bytes, 1 * GIB);
@@ -519,7 +519,7 @@ Test(placement, empty_ports_get_windows_that_do_not_overlap)
 		cr_expect(inside(windows->prefetch_first, windows->prefetch_bytes, placement.memory64.first,
 				 placement.memory64.size_bytes));
 		for (unsigned other = 1; other < i; other++) {
-			const struct pci_root_port_windows *its = &devices[other].port_windows;
+			const struct pci_bridge_windows *its = &devices[other].port_windows;
 			cr_expect_neq(windows->io_first, its->io_first);
 			cr_expect_neq(windows->memory_first, its->memory_first);
 			cr_expect_neq(windows->prefetch_first, its->prefetch_first);
@@ -555,7 +555,7 @@ Test(placement, a_late_device_is_placed_inside_its_ports_windows)
 	port.bars = card.bars;
 	port.rom_bytes = 64 * 1024;
 	cr_assert_eq(placement_inside(&port, &err), 0, "%s", err.message);
-	const struct pci_root_port_windows *windows = &port.port_windows;
+	const struct pci_bridge_windows *windows = &port.port_windows;
 	cr_expect(inside(port.address[0], 16 * 1024, windows->memory_first, windows->memory_bytes));
 	cr_expect(inside(port.address[2], 256 * MIB, windows->prefetch_first, windows->prefetch_bytes));
 	cr_expect(inside(port.address[4], 64, windows->io_first, windows->io_bytes));

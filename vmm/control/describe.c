@@ -50,7 +50,7 @@ static json_object *describe_slot(const struct slot *slot, const struct assigned
 	slot_name(slot, text, sizeof(text));
 	json_object_object_add(object, "slot", json_object_new_string(text));
 	if (slot->port) {
-		pci_root_port_slot(slot->port, &state);
+		pci_bridge_slot(slot->port, &state);
 		snprintf(text, sizeof(text), "00:%02x.0", slot->number);
 	}
 	json_object_object_add(object, "port", slot->port ? json_object_new_string(text) : NULL);

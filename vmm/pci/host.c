@@ -10,7 +10,7 @@
 
 #include "../layout.h"
 #include "host.h"
-#include "root_port.h"
+#include "bridge.h"
 
 /* The host bridge has nothing to configure: an id that names what it is, and its class. */
 #define BRIDGE_VENDOR 0x1b36 /* Red Hat: id of a generic PCIe host bridge */
@@ -40,8 +40,8 @@ static struct pci_bus *find_bus(struct pci_host *host, unsigned number)
 	if (number == 0)
 		return &host->root;
 	for (unsigned i = 0; i < host->port_count; i++) {
-		if (pci_root_port_secondary(host->ports[i]) == number)
-			return pci_root_port_bus(host->ports[i]);
+		if (pci_bridge_secondary(host->ports[i]) == number)
+			return pci_bridge_bus(host->ports[i]);
 	}
 	return NULL;
 }

@@ -31,14 +31,14 @@ struct pci_bus {
 	atomic_bool missed; /* the guest looked for its first function, and found nothing there */
 };
 
-struct pci_root_port;
+struct pci_bridge;
 
-#define PCI_ROOT_PORTS_MAX 16
+#define PCI_BRIDGES_MAX 16
 
 struct pci_host {
 	pthread_rwlock_t lock; /* of `functions`, here and behind the ports; the innermost lock */
 	struct pci_bus root;
-	struct pci_root_port *ports[PCI_ROOT_PORTS_MAX];
+	struct pci_bridge *ports[PCI_BRIDGES_MAX];
 	unsigned port_count;
 	unsigned bus_count;         /* buses that ECAM covers */
 	struct pci_function bridge; /* 00:00.0 */

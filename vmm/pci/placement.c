@@ -138,7 +138,7 @@ static void place_behind_port(struct placement_device *device, unsigned index, c
 		if (bars[i].space == window->space)
 			device->address[bars[i].bar] = bars[i].address;
 	}
-	struct pci_root_port_windows *windows = &device->port_windows;
+	struct pci_bridge_windows *windows = &device->port_windows;
 	switch (window->space) {
 	case SPACE_IO:
 		windows->io_first = (uint32_t)window->address;
@@ -241,7 +241,7 @@ int placement_compute(struct placement_device *devices, unsigned count, uint64_t
 int placement_inside(struct placement_device *device, struct tenon_error *err)
 {
 	static const char *const names[SPACES] = {"I/O", "32-bit memory", "prefetchable memory"};
-	const struct pci_root_port_windows *windows = &device->port_windows;
+	const struct pci_bridge_windows *windows = &device->port_windows;
 	const struct placement_window given[SPACES] = {{windows->io_first, windows->io_bytes},
 						       {windows->memory_first, windows->memory_bytes},
 						       {windows->prefetch_first, windows->prefetch_bytes}};

@@ -12,7 +12,7 @@
 #include <tenon/device.h>
 #include <tenon/error.h>
 
-#include "root_port.h"
+#include "bridge.h"
 
 #define PLACEMENT_DEVICES_MAX 32
 
@@ -33,12 +33,12 @@ struct placement_window {
 /* One device, or an empty root port: BARs in, their addresses out. */
 struct placement_device {
 	const char *name;
-	const struct tenon_bar_info *bars;         /* TENON_DEVICE_BARS; NULL: none */
-	uint64_t rom_bytes;                        /* of the expansion ROM; 0: none */
-	struct pci_root_port *port;                /* NULL: on the root bus */
-	bool reserve;                              /* the port gets windows as above */
-	uint64_t address[TENON_DEVICE_BARS + 1];   /* the last: TENON_DEVICE_ROM; 0: not placed */
-	struct pci_root_port_windows port_windows; /* of `port`, when there is one */
+	const struct tenon_bar_info *bars;       /* TENON_DEVICE_BARS; NULL: none */
+	uint64_t rom_bytes;                      /* of the expansion ROM; 0: none */
+	struct pci_bridge *port;                 /* NULL: on the root bus */
+	bool reserve;                            /* the port gets windows as above */
+	uint64_t address[TENON_DEVICE_BARS + 1]; /* the last: TENON_DEVICE_ROM; 0: not placed */
+	struct pci_bridge_windows port_windows;  /* of `port`, when there is one */
 };
 
 struct placement {

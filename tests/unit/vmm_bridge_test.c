@@ -9,11 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "root_port_fixture.h"
+#include "bridge_fixture.h"
 
-static const struct pci_root_port_ops no_ops;
+static const struct pci_bridge_ops no_ops;
 
-static const struct pci_root_port_windows some_windows = {
+static const struct pci_bridge_windows some_windows = {
 	.io_first = 0x3000,
 	.io_bytes = 0x2000,
 	.memory_first = 0xc0200000,
@@ -40,9 +40,9 @@ static unsigned find_capability(unsigned id)
 }
 
 /* Windows as the registers tell them; size 0 when base is above limit. */
-static struct pci_root_port_windows decode(void)
+static struct pci_bridge_windows decode(void)
 {
-	struct pci_root_port_windows windows = {0};
+	struct pci_bridge_windows windows = {0};
 	uint32_t io_first = (get(PCI_IO_BASE, 1) & 0xf0) << 8, io_last = (get(PCI_IO_LIMIT, 1) & 0xf0) << 8 | 0xfff;
 	if (io_first < io_last) {
 		windows.io_first = io_first;
@@ -65,9 +65,9 @@ static struct pci_root_port_windows decode(void)
 	return windows;
 }
 
-static void expect_windows(const struct pci_root_port_windows *expected)
+static void expect_windows(const struct pci_bridge_windows *expected)
 {
-	struct pci_root_port_windows seen = decode();
+	struct pci_bridge_windows seen = decode();
 	cr_expect_eq(seen.io_first, expected->io_first);
 	cr_expect_eq(seen.io_bytes, expected->io_bytes);
 	cr_expect_eq(seen.memory_first, expected->memory_first);
@@ -76,9 +76,9 @@ static void expect_windows(const struct pci_root_port_windows *expected)
 	cr_expect_eq(seen.prefetch_bytes, expected->prefetch_bytes);
 }
 
-TestSuite(root_port, .init = setup, .fini = fixture_finish, .timeout = 60);
+TestSuite(bridge, .init = setup, .fini = fixture_finish, .timeout = 60);
 
-Test(root_port, is_a_bridge_with_a_pcie_root_port_capability)
+Test(bridge, is_a_bridge_with_a_pcie_root_port_capability)
 {
 	cr_expect_neq(get(PCI_VENDOR_ID, 2), 0xffff);
 	cr_expect_eq(get(PCI_CLASS_DEVICE, 2), 0x0604);
@@ -93,7 +93,7 @@ Test(root_port, is_a_bridge_with_a_pcie_root_port_capability)
 	cr_expect_eq(get(express + PCI_EXP_SLTCAP, 4) >> 19, NUMBER, "physical slot number");
 }
 
-Test(root_port, has_no_bars_and_no_rom)
+Test(bridge, has_no_bars_and_no_rom)
 {
 	static const unsigned offsets[] = {PCI_BASE_ADDRESS_0, PCI_BASE_ADDRESS_1, PCI_ROM_ADDRESS1};
 	for (unsigned i = 0; i < 3; i++) {
@@ -102,7 +102,7 @@ Test(root_port, has_no_bars_and_no_rom)
 	}
 }
 
-Test(root_port, has_no_extended_capabilities)
+Test(bridge, has_no_extended_capabilities)
 {
 	for (unsigned offset = 0x100; offset < 0x1000; offset += 4) {
 		set(offset, 4, 0xffffffff);
@@ -110,26 +110,26 @@ Test(root_port, has_no_extended_capabilities)
 	}
 }
 
-Test(root_port, reset_programs_bus_numbers_and_windows_as_firmware_would)
+Test(bridge, reset_programs_bus_numbers_and_windows_as_firmware_would)
 {
 	cr_expect_eq(get(PCI_PRIMARY_BUS, 1), 0);
 	cr_expect_eq(get(PCI_SECONDARY_BUS, 1), NUMBER);
 	cr_expect_eq(get(PCI_SUBORDINATE_BUS, 1), NUMBER);
-	cr_expect_eq(pci_root_port_secondary(port), NUMBER);
+	cr_expect_eq(pci_bridge_secondary(port), NUMBER);
 	expect_windows(&some_windows);
 	cr_expect_eq(get(PCI_COMMAND, 2), 0, "decoding is the guest's to enable");
 }
 
-Test(root_port, windows_of_no_size_are_closed)
+Test(bridge, windows_of_no_size_are_closed)
 {
-	const struct pci_root_port_windows none = {0};
-	pci_root_port_reset(port, &none);
+	const struct pci_bridge_windows none = {0};
+	pci_bridge_reset(port, &none);
 	expect_windows(&none);
 }
 
-Test(root_port, each_window_may_be_the_only_one)
+Test(bridge, each_window_may_be_the_only_one)
 {
-	static const struct pci_root_port_windows cases[] = {
+	static const struct pci_bridge_windows cases[] = {
 		{.io_first = 0x1000, .io_bytes = 0x1000},
 		{.io_first = 0xf000, .io_bytes = 0x1000},
 		{.memory_first = 0xc0000000, .memory_bytes = 0x100000},
@@ -139,14 +139,14 @@ Test(root_port, each_window_may_be_the_only_one)
 		{.prefetch_first = 0x40000000000, .prefetch_bytes = 0x10000000000},
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		pci_root_port_reset(port, &cases[i]);
+		pci_bridge_reset(port, &cases[i]);
 		expect_windows(&cases[i]);
 	}
 }
 
-Test(root_port, guest_can_program_its_own_windows)
+Test(bridge, guest_can_program_its_own_windows)
 {
-	const struct pci_root_port_windows wanted = {
+	const struct pci_bridge_windows wanted = {
 		.io_first = 0x5000,
 		.io_bytes = 0x1000,
 		.memory_first = 0xc8000000,
@@ -164,7 +164,7 @@ Test(root_port, guest_can_program_its_own_windows)
 	cr_expect_eq(get(PCI_PREF_MEMORY_LIMIT, 1) & 0xf, PCI_PREF_RANGE_TYPE_64);
 }
 
-Test(root_port, bytes_words_and_doublewords_are_the_same_registers)
+Test(bridge, bytes_words_and_doublewords_are_the_same_registers)
 {
 	set(PCI_PRIMARY_BUS, 4, 0x00a09080);
 	cr_expect_eq(get(PCI_SECONDARY_BUS, 1), 0x90);
@@ -176,7 +176,7 @@ Test(root_port, bytes_words_and_doublewords_are_the_same_registers)
 	cr_expect_eq(get(PCI_SUBORDINATE_BUS, 1), 0x44);
 }
 
-Test(root_port, reset_undoes_whatever_the_guest_wrote)
+Test(bridge, reset_undoes_whatever_the_guest_wrote)
 {
 	static uint32_t before[1024];
 	for (unsigned i = 0; i < 1024; i++)
@@ -185,13 +185,13 @@ Test(root_port, reset_undoes_whatever_the_guest_wrote)
 	for (unsigned round = 0; round < 3; round++) {
 		for (unsigned i = 0; i < 1024; i++)
 			set(4 * i, 4, values[round]);
-		pci_root_port_reset(port, &some_windows);
+		pci_bridge_reset(port, &some_windows);
 		for (unsigned i = 0; i < 1024; i++)
 			cr_expect_eq(get(4 * i, 4), before[i], "%#x", 4 * i);
 	}
 }
 
-Test(root_port, random_writes_change_neither_identity_nor_capabilities)
+Test(bridge, random_writes_change_neither_identity_nor_capabilities)
 {
 	static const unsigned fixed[] = {PCI_VENDOR_ID, PCI_CLASS_REVISION};
 	uint32_t before[2];
@@ -211,31 +211,31 @@ Test(root_port, random_writes_change_neither_identity_nor_capabilities)
 	cr_expect_eq(get(express + PCI_EXP_SLTCAP, 4) >> 19, NUMBER);
 }
 
-Test(root_port, more_ports_than_the_host_takes_are_refused_with_advice)
+Test(bridge, more_ports_than_the_host_takes_are_refused_with_advice)
 {
-	struct pci_root_port *ports[PCI_ROOT_PORTS_MAX + 1];
+	struct pci_bridge *ports[PCI_BRIDGES_MAX + 1];
 	struct tenon_error err = {0};
-	for (unsigned i = 1; i <= PCI_ROOT_PORTS_MAX; i++) {
-		cr_assert_eq(pci_root_port_create(i + 10, &no_ops, &ports[i], &err), 0);
-		int code = pci_root_port_plug(&host, i + DEVICE, ports[i], &err);
-		if (i < PCI_ROOT_PORTS_MAX)
+	for (unsigned i = 1; i <= PCI_BRIDGES_MAX; i++) {
+		cr_assert_eq(pci_bridge_create(i + 10, &no_ops, &ports[i], &err), 0);
+		int code = pci_bridge_plug(&host, i + DEVICE, ports[i], &err);
+		if (i < PCI_BRIDGES_MAX)
 			cr_assert_eq(code, 0, "%s", err.message);
 		else
 			cr_expect_eq(code, -ENOSPC);
 	}
 	cr_expect(strstr(err.message, "root port 26: ") && strstr(err.message, "; "), "%s", err.message);
-	for (unsigned i = 1; i <= PCI_ROOT_PORTS_MAX; i++)
-		pci_root_port_destroy(ports[i]);
+	for (unsigned i = 1; i <= PCI_BRIDGES_MAX; i++)
+		pci_bridge_destroy(ports[i]);
 }
 
-Test(root_port, taken_slot_is_refused_and_the_port_is_not_on_the_host)
+Test(bridge, taken_slot_is_refused_and_the_port_is_not_on_the_host)
 {
-	struct pci_root_port *second;
+	struct pci_bridge *second;
 	struct tenon_error err = {0};
-	cr_assert_eq(pci_root_port_create(9, &no_ops, &second, &err), 0);
-	cr_expect_eq(pci_root_port_plug(&host, DEVICE, second, &err), -EBUSY);
+	cr_assert_eq(pci_bridge_create(9, &no_ops, &second, &err), 0);
+	cr_expect_eq(pci_bridge_plug(&host, DEVICE, second, &err), -EBUSY);
 	cr_expect(strstr(err.message, "; "), "%s", err.message);
 	cr_expect_eq(host.port_count, 1);
-	pci_root_port_destroy(second);
-	pci_root_port_destroy(NULL);
+	pci_bridge_destroy(second);
+	pci_bridge_destroy(NULL);
 }

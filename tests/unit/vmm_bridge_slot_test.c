@@ -10,7 +10,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "root_port_fixture.h"
+#include "bridge_fixture.h"
 
 #define EXP    0x40u
 #define SLTCTL (EXP + PCI_EXP_SLTCTL)
@@ -65,7 +65,7 @@ static void card_write(void *context, unsigned offset, unsigned size_bytes, uint
 
 static struct in_use card_in_use;
 static const struct pci_function card = {.config_read = card_read, .config_write = card_write, .in_use = &card_in_use};
-static const struct pci_root_port_windows no_windows;
+static const struct pci_bridge_windows no_windows;
 
 /* The first doubleword of the card's config space, at the number that the bus has at power-on. */
 static uint32_t card_id(void)
@@ -77,7 +77,7 @@ static uint32_t card_id(void)
 
 static void setup(void)
 {
-	const struct pci_root_port_ops ops = {
+	const struct pci_bridge_ops ops = {
 		.msi = on_msi, .intx = on_intx, .slot_changed = on_change, .context = &record};
 	fixture_init(16, &ops, &no_windows);
 	cr_assert_eq(card_id(), 0xffffffff, "the guest looks, and knows that the slot is empty");
@@ -107,7 +107,7 @@ static void enable_msi(void)
 static void insert(void)
 {
 	struct tenon_error err = {0};
-	cr_assert_eq(pci_root_port_insert(port, &card, &err), 0, "%s", err.message);
+	cr_assert_eq(pci_bridge_insert(port, &card, &err), 0, "%s", err.message);
 }
 
 /* A card that the guest has switched on, all events taken. */
@@ -122,13 +122,13 @@ static void insert_and_switch_on(void)
 static struct pci_slot_state state(void)
 {
 	struct pci_slot_state state;
-	pci_root_port_slot(port, &state);
+	pci_bridge_slot(port, &state);
 	return state;
 }
 
-TestSuite(root_port_slot, .init = setup, .fini = fixture_finish, .timeout = 60);
+TestSuite(bridge_slot, .init = setup, .fini = fixture_finish, .timeout = 60);
 
-Test(root_port_slot, tells_of_a_slot_that_linux_can_hot_plug)
+Test(bridge_slot, tells_of_a_slot_that_linux_can_hot_plug)
 {
 	uint32_t slot = get(EXP + PCI_EXP_SLTCAP, 4);
 	uint32_t wanted = PCI_EXP_SLTCAP_HPC | PCI_EXP_SLTCAP_HPS | PCI_EXP_SLTCAP_ABP | PCI_EXP_SLTCAP_PCP |
@@ -142,7 +142,7 @@ Test(root_port_slot, tells_of_a_slot_that_linux_can_hot_plug)
 	cr_expect_eq(get(PCI_INTERRUPT_LINE, 1), LAYOUT_INTX_GSI + DEVICE % 4);
 }
 
-Test(root_port_slot, is_empty_and_off_at_power_on)
+Test(bridge_slot, is_empty_and_off_at_power_on)
 {
 	cr_expect_eq(get(SLTSTA, 2), 0);
 	cr_expect_eq(get(LNKSTA, 2) & PCI_EXP_LNKSTA_DLLLA, 0);
@@ -151,10 +151,10 @@ Test(root_port_slot, is_empty_and_off_at_power_on)
 	cr_expect(state().at_rest && !state().occupied && !state().powered);
 }
 
-Test(root_port_slot, that_is_filled_at_power_on_is_on_and_tells_no_event)
+Test(bridge_slot, that_is_filled_at_power_on_is_on_and_tells_no_event)
 {
 	insert();
-	pci_root_port_reset(port, &no_windows);
+	pci_bridge_reset(port, &no_windows);
 	cr_expect_eq(get(SLTSTA, 2), PCI_EXP_SLTSTA_PDS);
 	cr_expect(get(LNKSTA, 2) & PCI_EXP_LNKSTA_DLLLA);
 	cr_expect_eq(get(SLTCTL, 2), POWER_ON);
@@ -162,7 +162,7 @@ Test(root_port_slot, that_is_filled_at_power_on_is_on_and_tells_no_event)
 	cr_expect(state().occupied && state().powered && !state().at_rest);
 }
 
-Test(root_port_slot, an_inserted_card_shows_presence_link_and_both_events)
+Test(bridge_slot, an_inserted_card_shows_presence_link_and_both_events)
 {
 	insert();
 	cr_expect_eq(get(SLTSTA, 2), PCI_EXP_SLTSTA_PDS | PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_DLLSC);
@@ -171,31 +171,31 @@ Test(root_port_slot, an_inserted_card_shows_presence_link_and_both_events)
 	cr_expect_eq(get(SLTCTL, 2), POWER_OFF, "the guest switches it on");
 }
 
-Test(root_port_slot, a_card_that_comes_before_the_guest_looked_is_there_as_from_power_on)
+Test(bridge_slot, a_card_that_comes_before_the_guest_looked_is_there_as_from_power_on)
 {
 	enable_msi();
 	set(SLTCTL, 2, PCIEHP | POWER_OFF);
-	pci_root_port_reset(port, &no_windows);
+	pci_bridge_reset(port, &no_windows);
 	insert();
 	cr_expect_eq(get(SLTSTA, 2), PCI_EXP_SLTSTA_PDS, "no event");
 	cr_expect(get(LNKSTA, 2) & PCI_EXP_LNKSTA_DLLLA);
 	cr_expect_eq(get(SLTCTL, 2), POWER_ON);
-	pci_root_port_eject(port);
+	pci_bridge_eject(port);
 	insert();
 	cr_expect(get(SLTSTA, 2) & PCI_EXP_SLTSTA_DLLSC, "after that, all is news");
 }
 
-Test(root_port_slot, a_second_card_is_refused_and_the_first_stays)
+Test(bridge_slot, a_second_card_is_refused_and_the_first_stays)
 {
 	static const struct pci_function other = {.config_read = card_read, .config_write = card_write};
 	struct tenon_error err = {0};
 	insert();
-	cr_expect_eq(pci_root_port_insert(port, &other, &err), -EBUSY);
+	cr_expect_eq(pci_bridge_insert(port, &other, &err), -EBUSY);
 	cr_expect(strstr(err.message, "; "), "%s", err.message);
 	cr_expect_eq(card_id(), 0x12345678);
 }
 
-Test(root_port_slot, event_bits_are_cleared_by_writing_one_and_only_they)
+Test(bridge_slot, event_bits_are_cleared_by_writing_one_and_only_they)
 {
 	insert();
 	set(SLTSTA, 2, 0);
@@ -208,7 +208,7 @@ Test(root_port_slot, event_bits_are_cleared_by_writing_one_and_only_they)
 	cr_expect_eq(get(SLTSTA, 2), PCI_EXP_SLTSTA_PDS);
 }
 
-Test(root_port_slot, a_doubleword_write_sets_control_and_clears_status)
+Test(bridge_slot, a_doubleword_write_sets_control_and_clears_status)
 {
 	insert();
 	set(SLTCTL, 4, (uint32_t)PCI_EXP_SLTSTA_PDC << 16 | PCIEHP | POWER_ON);
@@ -216,7 +216,7 @@ Test(root_port_slot, a_doubleword_write_sets_control_and_clears_status)
 	cr_expect_eq(get(SLTSTA, 2), PCI_EXP_SLTSTA_PDS | PCI_EXP_SLTSTA_DLLSC);
 }
 
-Test(root_port_slot, sends_one_message_per_rise_of_the_first_enabled_event)
+Test(bridge_slot, sends_one_message_per_rise_of_the_first_enabled_event)
 {
 	enable_msi();
 	set(SLTCTL, 2, PCIEHP | POWER_OFF);
@@ -224,34 +224,34 @@ Test(root_port_slot, sends_one_message_per_rise_of_the_first_enabled_event)
 	cr_expect_eq(record.messages, 1, "presence and link are one rise");
 	cr_expect_eq(record.address, 0xfee01000);
 	cr_expect_eq(record.data, 0x4041);
-	pci_root_port_press_button(port);
+	pci_bridge_press_button(port);
 	cr_expect_eq(record.messages, 1, "something is pending already");
 	set(SLTSTA, 2, PCI_EXP_SLTSTA_DLLSC);
 	cr_expect_eq(record.messages, 1, "the button still is");
 	set(SLTSTA, 2, PCI_EXP_SLTSTA_ABP);
-	pci_root_port_press_button(port);
+	pci_bridge_press_button(port);
 	cr_expect_eq(record.messages, 2, "all was taken, and there is a new one");
 	cr_expect_eq(record.lines, 0, "no line while messages are on");
 }
 
-Test(root_port_slot, is_silent_while_anything_that_it_needs_is_off)
+Test(bridge_slot, is_silent_while_anything_that_it_needs_is_off)
 {
 	static const uint32_t off[] = {PCI_EXP_SLTCTL_HPIE, PCI_EXP_SLTCTL_ABPE};
 	enable_msi();
 	for (unsigned i = 0; i < 2; i++) {
 		set(SLTCTL, 2, (PCIEHP & ~off[i]) | POWER_OFF);
-		pci_root_port_press_button(port);
+		pci_bridge_press_button(port);
 		cr_expect_eq(record.messages, 0, "%#x", off[i]);
 		cr_expect_eq(get(PCI_STATUS, 2) & PCI_STATUS_INTERRUPT, 0);
 		set(SLTSTA, 2, 0xffff);
 	}
 	set(PCI_COMMAND, 2, 0);
 	set(SLTCTL, 2, PCIEHP | POWER_OFF);
-	pci_root_port_press_button(port);
+	pci_bridge_press_button(port);
 	cr_expect_eq(record.messages, 0, "a message is a write that only a bus master makes");
 }
 
-Test(root_port_slot, an_event_that_waits_is_told_when_its_interrupt_is_enabled)
+Test(bridge_slot, an_event_that_waits_is_told_when_its_interrupt_is_enabled)
 {
 	enable_msi();
 	insert();
@@ -260,7 +260,7 @@ Test(root_port_slot, an_event_that_waits_is_told_when_its_interrupt_is_enabled)
 	cr_expect_eq(record.messages, 1);
 }
 
-Test(root_port_slot, the_line_follows_the_events_where_there_are_no_messages)
+Test(bridge_slot, the_line_follows_the_events_where_there_are_no_messages)
 {
 	set(SLTCTL, 2, PCIEHP | POWER_OFF);
 	insert();
@@ -277,17 +277,17 @@ Test(root_port_slot, the_line_follows_the_events_where_there_are_no_messages)
 	cr_expect_eq(record.lines, 4, "told of changes only");
 }
 
-Test(root_port_slot, reset_lowers_the_line_and_forgets_events)
+Test(bridge_slot, reset_lowers_the_line_and_forgets_events)
 {
 	set(SLTCTL, 2, PCIEHP | POWER_OFF);
 	insert();
-	pci_root_port_press_button(port);
-	pci_root_port_reset(port, &no_windows);
+	pci_bridge_press_button(port);
+	pci_bridge_reset(port, &no_windows);
 	cr_expect(!record.line);
 	cr_expect_eq(get(SLTSTA, 2), PCI_EXP_SLTSTA_PDS);
 }
 
-Test(root_port_slot, power_off_ejects_the_card_with_the_write_itself)
+Test(bridge_slot, power_off_ejects_the_card_with_the_write_itself)
 {
 	enable_msi();
 	insert_and_switch_on();
@@ -302,7 +302,7 @@ Test(root_port_slot, power_off_ejects_the_card_with_the_write_itself)
 	cr_expect_eq(record.changes, 2);
 }
 
-Test(root_port_slot, writing_off_again_before_switching_on_keeps_a_new_card)
+Test(bridge_slot, writing_off_again_before_switching_on_keeps_a_new_card)
 {
 	insert();
 	set(SLTCTL, 2, PCIEHP | POWER_OFF);
@@ -310,7 +310,7 @@ Test(root_port_slot, writing_off_again_before_switching_on_keeps_a_new_card)
 	cr_expect_eq(card_id(), 0x12345678);
 }
 
-Test(root_port_slot, only_power_and_indicators_are_news)
+Test(bridge_slot, only_power_and_indicators_are_news)
 {
 	insert_and_switch_on();
 	set(SLTCTL, 2, PCI_EXP_SLTCTL_HPIE | POWER_ON);
@@ -320,53 +320,53 @@ Test(root_port_slot, only_power_and_indicators_are_news)
 	cr_expect_eq(record.changes, 0);
 }
 
-Test(root_port_slot, surprise_removal_leaves_the_power_to_the_guest)
+Test(bridge_slot, surprise_removal_leaves_the_power_to_the_guest)
 {
 	enable_msi();
 	insert_and_switch_on();
-	pci_root_port_eject(port);
+	pci_bridge_eject(port);
 	cr_expect_eq(get(SLTSTA, 2), PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_DLLSC);
 	cr_expect_eq(record.messages, 1);
 	cr_expect_eq(card_id(), 0xffffffff);
 	cr_expect(state().powered && !state().at_rest);
-	pci_root_port_eject(port);
+	pci_bridge_eject(port);
 	cr_expect_eq(record.messages, 1, "an empty slot loses nothing");
 	set(SLTCTL, 2, PCIEHP | POWER_OFF);
 	cr_expect(state().at_rest);
 }
 
-Test(root_port_slot, an_unseen_press_is_taken_back)
+Test(bridge_slot, an_unseen_press_is_taken_back)
 {
 	set(SLTCTL, 2, PCIEHP | POWER_OFF);
 	insert_and_switch_on();
-	pci_root_port_press_button(port);
+	pci_bridge_press_button(port);
 	cr_expect(record.line);
-	pci_root_port_release_button(port);
+	pci_bridge_release_button(port);
 	cr_expect_eq(get(SLTSTA, 2) & PCI_EXP_SLTSTA_ABP, 0);
 	cr_expect(!record.line);
 }
 
-Test(root_port_slot, a_guest_that_hesitates_is_told_to_forget_it_by_a_second_press)
+Test(bridge_slot, a_guest_that_hesitates_is_told_to_forget_it_by_a_second_press)
 {
 	insert_and_switch_on();
-	pci_root_port_press_button(port);
+	pci_bridge_press_button(port);
 	set(SLTSTA, 2, PCI_EXP_SLTSTA_ABP);
 	set(SLTCTL, 2, PCIEHP | PCI_EXP_SLTCTL_PWR_ON | PCI_EXP_SLTCTL_PWR_IND_BLINK);
 	cr_expect(state().blinking);
-	pci_root_port_release_button(port);
+	pci_bridge_release_button(port);
 	cr_expect(get(SLTSTA, 2) & PCI_EXP_SLTSTA_ABP);
 }
 
-Test(root_port_slot, a_press_that_was_answered_is_not_repeated)
+Test(bridge_slot, a_press_that_was_answered_is_not_repeated)
 {
 	insert_and_switch_on();
-	pci_root_port_press_button(port);
+	pci_bridge_press_button(port);
 	set(SLTSTA, 2, PCI_EXP_SLTSTA_ABP);
-	pci_root_port_release_button(port);
+	pci_bridge_release_button(port);
 	cr_expect_eq(get(SLTSTA, 2) & PCI_EXP_SLTSTA_ABP, 0, "the power indicator is steady: the guest decided");
 }
 
-Test(root_port_slot, attention_is_what_a_guest_shows_that_cannot_use_the_card)
+Test(bridge_slot, attention_is_what_a_guest_shows_that_cannot_use_the_card)
 {
 	insert_and_switch_on();
 	cr_expect(!state().attention);
@@ -374,7 +374,7 @@ Test(root_port_slot, attention_is_what_a_guest_shows_that_cannot_use_the_card)
 	cr_expect(state().attention);
 }
 
-Test(root_port_slot, random_writes_neither_lose_the_port_nor_invent_a_card)
+Test(bridge_slot, random_writes_neither_lose_the_port_nor_invent_a_card)
 {
 	uint32_t random = 11;
 	for (unsigned step = 0; step < 200000; step++) {
@@ -404,14 +404,14 @@ static void *read_card(void *unused)
 	return NULL;
 }
 
-Test(root_port_slot, a_card_that_left_is_in_nobodys_hands)
+Test(bridge_slot, a_card_that_left_is_in_nobodys_hands)
 {
 	pthread_t threads[2];
 	for (unsigned i = 0; i < 2; i++)
 		cr_assert_eq(pthread_create(&threads[i], NULL, read_card, NULL), 0);
 	for (unsigned i = 0; i < 5000; i++) {
 		insert();
-		pci_root_port_eject(port);
+		pci_bridge_eject(port);
 		in_use_wait(&card_in_use);
 		cr_assert_eq(atomic_load(&card_in_use.users), 0);
 	}

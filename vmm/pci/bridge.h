@@ -7,8 +7,8 @@
  * Call order: create; plug; insert what the guest finds at power-on; reset; then anything.
  * Threads: any. A port has a lock, under which it calls nothing but `msi` and `intx`.
  */
-#ifndef PCI_ROOT_PORT_H
-#define PCI_ROOT_PORT_H
+#ifndef PCI_BRIDGE_H
+#define PCI_BRIDGE_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,14 +16,14 @@
 #include "host.h"
 
 /* Address ranges that the VMM, as firmware would, programs into the port. Sizes are multiples of 1 MiB (I/O: 4 KiB); 0: none. */
-struct pci_root_port_windows {
+struct pci_bridge_windows {
 	uint32_t io_first, io_bytes;
 	uint32_t memory_first, memory_bytes;
 	uint64_t prefetch_first, prefetch_bytes;
 };
 
 /* What a port asks of the machine. Each may be NULL. */
-struct pci_root_port_ops {
+struct pci_bridge_ops {
 	/* Sends one message; drives the line of the port's INTA, which other ports may share. */
 	void (*msi)(void *context, uint64_t address, uint32_t data);
 	void (*intx)(void *context, unsigned device, bool asserted);
@@ -33,19 +33,19 @@ struct pci_root_port_ops {
 };
 
 /* @param number  1.. : physical slot number, and the secondary bus at power-on */
-int pci_root_port_create(unsigned number, const struct pci_root_port_ops *ops, struct pci_root_port **out,
-			 struct tenon_error *err);
-void pci_root_port_destroy(struct pci_root_port *port);
+int pci_bridge_create(unsigned number, const struct pci_bridge_ops *ops, struct pci_bridge **out,
+		      struct tenon_error *err);
+void pci_bridge_destroy(struct pci_bridge *port);
 
 /** Puts the port on the host's root bus at `device`. Before any vCPU runs. */
-int pci_root_port_plug(struct pci_host *host, unsigned device, struct pci_root_port *port, struct tenon_error *err);
+int pci_bridge_plug(struct pci_host *host, unsigned device, struct pci_bridge *port, struct tenon_error *err);
 
 /** Power-on state: bus numbers and windows as firmware leaves them; the slot as it is filled. The vCPUs must not run. */
-void pci_root_port_reset(struct pci_root_port *port, const struct pci_root_port_windows *windows);
+void pci_bridge_reset(struct pci_bridge *port, const struct pci_bridge_windows *windows);
 
-unsigned pci_root_port_secondary(const struct pci_root_port *port);
-/** What the host looks functions up in, under its own lock; functions get there by pci_root_port_insert. */
-struct pci_bus *pci_root_port_bus(struct pci_root_port *port);
+unsigned pci_bridge_secondary(const struct pci_bridge *port);
+/** What the host looks functions up in, under its own lock; functions get there by pci_bridge_insert. */
+struct pci_bus *pci_bridge_bus(struct pci_bridge *port);
 
 /* ---- The slot (PCI Express Base 5.0, 6.7 and 7.5.3.9 - 7.5.3.11) ---- */
 
@@ -60,24 +60,24 @@ struct pci_slot_state {
 	bool at_rest;
 };
 
-void pci_root_port_slot(struct pci_root_port *port, struct pci_slot_state *out);
+void pci_bridge_slot(struct pci_bridge *port, struct pci_slot_state *out);
 
 /**
  * Puts a function into the empty slot: present, link up. The guest is told, and may then switch the slot's power on; but when it
  * has not looked into the slot yet since power-on, it finds it there, switched on.
  *
- * @param function  borrowed until it leaves the slot: by pci_root_port_eject, or when the guest switches the slot's power off
+ * @param function  borrowed until it leaves the slot: by pci_bridge_eject, or when the guest switches the slot's power off
  * @return 0; -EBUSY when the slot is occupied
  */
-int pci_root_port_insert(struct pci_root_port *port, const struct pci_function *function, struct tenon_error *err);
+int pci_bridge_insert(struct pci_bridge *port, const struct pci_function *function, struct tenon_error *err);
 
 /** Takes whatever is in the slot out without asking: surprise removal. The guest is told. */
-void pci_root_port_eject(struct pci_root_port *port);
+void pci_bridge_eject(struct pci_bridge *port);
 
 /** Presses the attention button: the guest is asked to switch the slot's power off. */
-void pci_root_port_press_button(struct pci_root_port *port);
+void pci_bridge_press_button(struct pci_bridge *port);
 
 /** Takes a press back that the guest has not seen, or, while it still hesitates, presses again, which is how one cancels. */
-void pci_root_port_release_button(struct pci_root_port *port);
+void pci_bridge_release_button(struct pci_bridge *port);
 
 #endif

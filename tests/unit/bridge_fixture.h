@@ -6,29 +6,28 @@
 #include <criterion/criterion.h>
 
 #include "layout.h"
-#include "pci/root_port.h"
+#include "pci/bridge.h"
 
 #define NUMBER 5u
 #define DEVICE 6u
 
 static struct bus memory;
 static struct pci_host host;
-static struct pci_root_port *port;
+static struct pci_bridge *port;
 
-static void fixture_init(unsigned buses, const struct pci_root_port_ops *ops,
-			 const struct pci_root_port_windows *windows)
+static void fixture_init(unsigned buses, const struct pci_bridge_ops *ops, const struct pci_bridge_windows *windows)
 {
 	struct tenon_error err = {0};
 	bus_init(&memory, "memory");
 	cr_assert_eq(pci_host_init(&host, buses, &memory, &err), 0, "%s", err.message);
-	cr_assert_eq(pci_root_port_create(NUMBER, ops, &port, &err), 0, "%s", err.message);
-	cr_assert_eq(pci_root_port_plug(&host, DEVICE, port, &err), 0, "%s", err.message);
-	pci_root_port_reset(port, windows);
+	cr_assert_eq(pci_bridge_create(NUMBER, ops, &port, &err), 0, "%s", err.message);
+	cr_assert_eq(pci_bridge_plug(&host, DEVICE, port, &err), 0, "%s", err.message);
+	pci_bridge_reset(port, windows);
 }
 
 static void fixture_finish(void)
 {
-	pci_root_port_destroy(port);
+	pci_bridge_destroy(port);
 	pci_host_finish(&host);
 	bus_finish(&memory);
 }

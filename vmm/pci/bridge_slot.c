@@ -15,11 +15,11 @@
 #include <errno.h>
 
 #include "../layout.h"
-#include "root_port_private.h"
+#include "bridge_private.h"
 
-#define SLTCTL (ROOT_PORT_EXP + PCI_EXP_SLTCTL)
-#define SLTSTA (ROOT_PORT_EXP + PCI_EXP_SLTSTA)
-#define LNKSTA (ROOT_PORT_EXP + PCI_EXP_LNKSTA)
+#define SLTCTL (BRIDGE_EXP + PCI_EXP_SLTCTL)
+#define SLTSTA (BRIDGE_EXP + PCI_EXP_SLTSTA)
+#define LNKSTA (BRIDGE_EXP + PCI_EXP_LNKSTA)
 
 #define EVENT_ENABLES (PCI_EXP_SLTCTL_ABPE | PCI_EXP_SLTCTL_PFDE | PCI_EXP_SLTCTL_MRLSCE | PCI_EXP_SLTCTL_PDCE)
 #define INDICATORS    (PCI_EXP_SLTCTL_AIC | PCI_EXP_SLTCTL_PIC)
@@ -27,41 +27,41 @@
 	(PCI_EXP_SLTSTA_ABP | PCI_EXP_SLTSTA_PFD | PCI_EXP_SLTSTA_MRLSC | PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_CC |     \
 	 PCI_EXP_SLTSTA_DLLSC)
 
-static void set16(struct pci_root_port *port, unsigned at, uint16_t bits)
+static void set16(struct pci_bridge *port, unsigned at, uint16_t bits)
 {
-	root_port_put16(port->value, at, root_port_get16(port, at) | bits);
+	bridge_put16(port->value, at, bridge_get16(port, at) | bits);
 }
 
-static void clear16(struct pci_root_port *port, unsigned at, uint16_t bits)
+static void clear16(struct pci_bridge *port, unsigned at, uint16_t bits)
 {
-	root_port_put16(port->value, at, (uint16_t)(root_port_get16(port, at) & ~bits));
+	bridge_put16(port->value, at, (uint16_t)(bridge_get16(port, at) & ~bits));
 }
 
-void root_port_slot_describe(struct pci_root_port *port)
+void bridge_slot_describe(struct pci_bridge *port)
 {
 	uint8_t *value = port->value, *write = port->write;
-	root_port_put32(value, ROOT_PORT_EXP + PCI_EXP_SLTCAP,
-			PCI_EXP_SLTCAP_ABP | PCI_EXP_SLTCAP_PCP | PCI_EXP_SLTCAP_AIP | PCI_EXP_SLTCAP_PIP |
-				PCI_EXP_SLTCAP_HPS | PCI_EXP_SLTCAP_HPC | PCI_EXP_SLTCAP_NCCS | port->number << 19);
-	root_port_put16(write, SLTCTL,
-			EVENT_ENABLES | PCI_EXP_SLTCTL_HPIE | INDICATORS | PCI_EXP_SLTCTL_PCC | PCI_EXP_SLTCTL_DLLSCE);
-	root_port_put16(port->clear, SLTSTA, EVENTS);
+	bridge_put32(value, BRIDGE_EXP + PCI_EXP_SLTCAP,
+		     PCI_EXP_SLTCAP_ABP | PCI_EXP_SLTCAP_PCP | PCI_EXP_SLTCAP_AIP | PCI_EXP_SLTCAP_PIP |
+			     PCI_EXP_SLTCAP_HPS | PCI_EXP_SLTCAP_HPC | PCI_EXP_SLTCAP_NCCS | port->number << 19);
+	bridge_put16(write, SLTCTL,
+		     EVENT_ENABLES | PCI_EXP_SLTCTL_HPIE | INDICATORS | PCI_EXP_SLTCTL_PCC | PCI_EXP_SLTCTL_DLLSCE);
+	bridge_put16(port->clear, SLTSTA, EVENTS);
 
-	value[ROOT_PORT_MSI] = PCI_CAP_ID_MSI;
-	root_port_put16(value, ROOT_PORT_MSI + PCI_MSI_FLAGS, PCI_MSI_FLAGS_64BIT);
-	root_port_put16(write, ROOT_PORT_MSI + PCI_MSI_FLAGS, PCI_MSI_FLAGS_ENABLE | PCI_MSI_FLAGS_QSIZE);
-	root_port_put32(write, ROOT_PORT_MSI + PCI_MSI_ADDRESS_LO, 0xfffffffc);
-	root_port_put32(write, ROOT_PORT_MSI + PCI_MSI_ADDRESS_HI, 0xffffffff);
-	root_port_put16(write, ROOT_PORT_MSI + PCI_MSI_DATA_64, 0xffff);
+	value[BRIDGE_MSI] = PCI_CAP_ID_MSI;
+	bridge_put16(value, BRIDGE_MSI + PCI_MSI_FLAGS, PCI_MSI_FLAGS_64BIT);
+	bridge_put16(write, BRIDGE_MSI + PCI_MSI_FLAGS, PCI_MSI_FLAGS_ENABLE | PCI_MSI_FLAGS_QSIZE);
+	bridge_put32(write, BRIDGE_MSI + PCI_MSI_ADDRESS_LO, 0xfffffffc);
+	bridge_put32(write, BRIDGE_MSI + PCI_MSI_ADDRESS_HI, 0xffffffff);
+	bridge_put16(write, BRIDGE_MSI + PCI_MSI_DATA_64, 0xffff);
 	value[PCI_INTERRUPT_PIN] = 1;
 }
 
 /* 6.7.3.4: a message at the moment when the first enabled event comes up; a line for as long as one is there. */
-static void update_interrupt(struct pci_root_port *port)
+static void update_interrupt(struct pci_bridge *port)
 {
-	uint16_t control = root_port_get16(port, SLTCTL), status = root_port_get16(port, SLTSTA);
-	uint16_t command = root_port_get16(port, PCI_COMMAND);
-	bool messages = root_port_get16(port, ROOT_PORT_MSI + PCI_MSI_FLAGS) & PCI_MSI_FLAGS_ENABLE;
+	uint16_t control = bridge_get16(port, SLTCTL), status = bridge_get16(port, SLTSTA);
+	uint16_t command = bridge_get16(port, PCI_COMMAND);
+	bool messages = bridge_get16(port, BRIDGE_MSI + PCI_MSI_FLAGS) & PCI_MSI_FLAGS_ENABLE;
 	/* The enable bits of the first four events are at their status bits' places. */
 	bool event = (control & status & EVENT_ENABLES) ||
 		     ((control & PCI_EXP_SLTCTL_DLLSCE) && (status & PCI_EXP_SLTSTA_DLLSC));
@@ -70,10 +70,10 @@ static void update_interrupt(struct pci_root_port *port)
 
 	if (pending && !port->pending && messages && (command & PCI_COMMAND_MASTER) && port->ops.msi) {
 		uint32_t low, high;
-		memcpy(&low, port->value + ROOT_PORT_MSI + PCI_MSI_ADDRESS_LO, sizeof(low));
-		memcpy(&high, port->value + ROOT_PORT_MSI + PCI_MSI_ADDRESS_HI, sizeof(high));
+		memcpy(&low, port->value + BRIDGE_MSI + PCI_MSI_ADDRESS_LO, sizeof(low));
+		memcpy(&high, port->value + BRIDGE_MSI + PCI_MSI_ADDRESS_HI, sizeof(high));
 		port->ops.msi(port->ops.context, (uint64_t)high << 32 | low,
-			      root_port_get16(port, ROOT_PORT_MSI + PCI_MSI_DATA_64));
+			      bridge_get16(port, BRIDGE_MSI + PCI_MSI_DATA_64));
 	}
 	port->pending = pending;
 	if (pending)
@@ -85,13 +85,13 @@ static void update_interrupt(struct pci_root_port *port)
 	port->line = line;
 }
 
-static bool occupied(const struct pci_root_port *port)
+static bool occupied(const struct pci_bridge *port)
 {
 	return port->bus.functions[0][0];
 }
 
 /* A firmware would have switched a filled slot on and left an empty one off. */
-static void set_power_on_state(struct pci_root_port *port)
+static void set_power_on_state(struct pci_bridge *port)
 {
 	clear16(port, SLTCTL, INDICATORS | PCI_EXP_SLTCTL_PCC);
 	set16(port, SLTCTL,
@@ -100,7 +100,7 @@ static void set_power_on_state(struct pci_root_port *port)
 }
 
 /* Presence and link, which always change together. */
-static void show(struct pci_root_port *port)
+static void show(struct pci_bridge *port)
 {
 	if (occupied(port)) {
 		set16(port, SLTSTA, PCI_EXP_SLTSTA_PDS);
@@ -111,14 +111,14 @@ static void show(struct pci_root_port *port)
 	}
 }
 
-static void change(struct pci_root_port *port)
+static void change(struct pci_bridge *port)
 {
 	atomic_store(&port->bus.missed, true); /* what comes next is news in any case */
 	show(port);
 	set16(port, SLTSTA, PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_DLLSC);
 }
 
-void root_port_slot_reset(struct pci_root_port *port)
+void bridge_slot_reset(struct pci_bridge *port)
 {
 	clear16(port, SLTSTA, EVENTS);
 	set_power_on_state(port);
@@ -128,9 +128,9 @@ void root_port_slot_reset(struct pci_root_port *port)
 	update_interrupt(port);
 }
 
-bool root_port_slot_written(struct pci_root_port *port, uint16_t control)
+bool bridge_slot_written(struct pci_bridge *port, uint16_t control)
 {
-	uint16_t now = root_port_get16(port, SLTCTL), changed = control ^ now;
+	uint16_t now = bridge_get16(port, SLTCTL), changed = control ^ now;
 	if ((changed & now & PCI_EXP_SLTCTL_PCC) && occupied(port)) {
 		pci_bus_remove(port->host, &port->bus, 0, 0);
 		change(port);
@@ -139,15 +139,15 @@ bool root_port_slot_written(struct pci_root_port *port, uint16_t control)
 	return changed & (PCI_EXP_SLTCTL_PCC | INDICATORS);
 }
 
-void pci_root_port_slot(struct pci_root_port *port, struct pci_slot_state *out)
+void pci_bridge_slot(struct pci_bridge *port, struct pci_slot_state *out)
 {
 	pthread_mutex_lock(&port->lock);
-	uint16_t control = root_port_get16(port, SLTCTL);
+	uint16_t control = bridge_get16(port, SLTCTL);
 	bool powered = !(control & PCI_EXP_SLTCTL_PCC);
 	*out = (struct pci_slot_state){
 		.occupied = occupied(port),
 		.powered = powered,
-		.pressed = root_port_get16(port, SLTSTA) & PCI_EXP_SLTSTA_ABP,
+		.pressed = bridge_get16(port, SLTSTA) & PCI_EXP_SLTSTA_ABP,
 		.blinking = (control & PCI_EXP_SLTCTL_PIC) == PCI_EXP_SLTCTL_PWR_IND_BLINK,
 		.attention = (control & PCI_EXP_SLTCTL_AIC) == PCI_EXP_SLTCTL_ATTN_IND_ON,
 		.at_rest = !powered && (control & PCI_EXP_SLTCTL_PIC) == PCI_EXP_SLTCTL_PWR_IND_OFF,
@@ -155,7 +155,7 @@ void pci_root_port_slot(struct pci_root_port *port, struct pci_slot_state *out)
 	pthread_mutex_unlock(&port->lock);
 }
 
-int pci_root_port_insert(struct pci_root_port *port, const struct pci_function *function, struct tenon_error *err)
+int pci_bridge_insert(struct pci_bridge *port, const struct pci_function *function, struct tenon_error *err)
 {
 	pthread_mutex_lock(&port->lock);
 	int code = pci_bus_add(port->host, &port->bus, 0, 0, function, err);
@@ -170,7 +170,7 @@ int pci_root_port_insert(struct pci_root_port *port, const struct pci_function *
 	return code;
 }
 
-void pci_root_port_eject(struct pci_root_port *port)
+void pci_bridge_eject(struct pci_bridge *port)
 {
 	pthread_mutex_lock(&port->lock);
 	if (occupied(port)) {
@@ -181,7 +181,7 @@ void pci_root_port_eject(struct pci_root_port *port)
 	pthread_mutex_unlock(&port->lock);
 }
 
-void pci_root_port_press_button(struct pci_root_port *port)
+void pci_bridge_press_button(struct pci_bridge *port)
 {
 	pthread_mutex_lock(&port->lock);
 	set16(port, SLTSTA, PCI_EXP_SLTSTA_ABP);
@@ -189,11 +189,11 @@ void pci_root_port_press_button(struct pci_root_port *port)
 	pthread_mutex_unlock(&port->lock);
 }
 
-void pci_root_port_release_button(struct pci_root_port *port)
+void pci_bridge_release_button(struct pci_bridge *port)
 {
 	pthread_mutex_lock(&port->lock);
-	uint16_t control = root_port_get16(port, SLTCTL);
-	if (root_port_get16(port, SLTSTA) & PCI_EXP_SLTSTA_ABP)
+	uint16_t control = bridge_get16(port, SLTCTL);
+	if (bridge_get16(port, SLTSTA) & PCI_EXP_SLTSTA_ABP)
 		clear16(port, SLTSTA, PCI_EXP_SLTSTA_ABP);
 	else if (!(control & PCI_EXP_SLTCTL_PCC) && (control & PCI_EXP_SLTCTL_PIC) == PCI_EXP_SLTCTL_PWR_IND_BLINK)
 		set16(port, SLTSTA, PCI_EXP_SLTSTA_ABP);
