@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "capabilities.h"
-#include "config_table.h"
 
 #define STANDARD_END     0x100u
 #define STANDARD_FIRST   0x40u
@@ -88,35 +87,6 @@ static void apply_msi_layout(struct config *config, unsigned at)
 		config_apply_rule(config, at, &mask);
 }
 
-/* The device type must match the slot, and an integrated endpoint has no link. PCI Express Base 5.0 section 7.5.3. */
-static void fit_pcie_to_slot(struct config *config, unsigned at, bool root_bus)
-{
-	uint16_t flags = get16(config->value, at + PCI_EXP_FLAGS);
-	unsigned type = (flags & PCI_EXP_FLAGS_TYPE) >> 4;
-	if (type != PCI_EXP_TYPE_ENDPOINT && type != PCI_EXP_TYPE_LEG_END && type != PCI_EXP_TYPE_RC_END)
-		return;
-	type = root_bus ? PCI_EXP_TYPE_RC_END : type == PCI_EXP_TYPE_RC_END ? PCI_EXP_TYPE_ENDPOINT : type;
-	config_set16(config->value, at + PCI_EXP_FLAGS, (uint16_t)((flags & ~PCI_EXP_FLAGS_TYPE) | type << 4));
-	/* No latency tolerance or buffer flush towards the host's root port. */
-	if ((flags & PCI_EXP_FLAGS_VERS) >= 2) {
-		uint32_t caps2 = get32(config->value, at + PCI_EXP_DEVCAP2);
-		config_set32(config->value, at + PCI_EXP_DEVCAP2,
-			     caps2 & ~(uint32_t)(PCI_EXP_DEVCAP2_LTR | PCI_EXP_DEVCAP2_OBFF_MASK));
-	}
-	if (!root_bus)
-		return;
-	static const struct config_rule no_link[] = {
-		{PCI_EXP_LNKCAP, 4, 0xffffffff, CONFIG_ZERO, CONFIG_HOOK_NONE},
-		{PCI_EXP_LNKCTL, 4, 0xffffffff, CONFIG_ZERO, CONFIG_HOOK_NONE},
-		{PCI_EXP_LNKCAP2, 4, 0xffffffff, CONFIG_ZERO, CONFIG_HOOK_NONE},
-		{PCI_EXP_LNKCTL2, 4, 0xffffffff, CONFIG_ZERO, CONFIG_HOOK_NONE},
-	};
-	unsigned count = (flags & PCI_EXP_FLAGS_VERS) >= 2 ? 4 : 2;
-	for (unsigned i = 0; i < count; i++)
-		config_apply_rule(config, at, &no_link[i]);
-	memset(config->write + at + PCI_EXP_LNKCTL, 0, 2);
-}
-
 /* Where the place of a capability that has behaviour is kept; NULL for the others. */
 static unsigned *behaviour_slot(struct config *config, uint8_t id)
 {
@@ -178,10 +148,8 @@ static bool show_standard(struct builder *builder, unsigned at)
 	}
 	if (id == PCI_CAP_ID_MSI)
 		apply_msi_layout(config, at);
-	if (id == PCI_CAP_ID_EXP) {
+	if (id == PCI_CAP_ID_EXP)
 		config->pcie_bytes = bytes;
-		fit_pcie_to_slot(config, at, builder->policy->root_bus);
-	}
 	return true;
 }
 
@@ -229,10 +197,10 @@ static void build_standard(struct builder *builder)
 	}
 }
 
-static unsigned extended_bytes(const uint8_t *hardware, unsigned at, const struct config_capability *row)
+unsigned capabilities_extended_bytes(const uint8_t *bytes, unsigned at, const struct config_capability *row)
 {
 	if (row->id == PCI_EXT_CAP_ID_VNDR || row->id == PCI_EXT_CAP_ID_DVSEC)
-		return at + 8 <= TENON_CONFIG_BYTES ? (unsigned)get16(hardware, at + 6) >> 4
+		return at + 8 <= TENON_CONFIG_BYTES ? (unsigned)get16(bytes, at + 6) >> 4
 						    : 0; /* length field, 12 bits */
 	return row->bytes;
 }
@@ -255,7 +223,7 @@ static bool show_extended(struct builder *builder, unsigned at)
 	struct config *config = builder->config;
 	const struct config_capability *row = config_extended_capability(get16(builder->hardware, at));
 	bool sriov = row->id == PCI_EXT_CAP_ID_SRIOV && builder->policy->sriov_shown;
-	unsigned bytes = row->visible || sriov ? extended_bytes(builder->hardware, at, row) : 0;
+	unsigned bytes = row->visible || sriov ? capabilities_extended_bytes(builder->hardware, at, row) : 0;
 	/* CXL's registers are no vendor's secret: they hold host physical addresses. */
 	if (row->id == PCI_EXT_CAP_ID_DVSEC && bytes >= 8 && get16(builder->hardware, at + 4) == DVSEC_VENDOR_CXL)
 		return false;
@@ -290,6 +258,8 @@ static void build_extended(struct builder *builder)
 			break;
 		if (PCI_EXT_CAP_ID(header) == PCI_EXT_CAP_ID_SRIOV)
 			config->sriov_hidden = !builder->policy->sriov_shown;
+		if (PCI_EXT_CAP_ID(header) == PCI_EXT_CAP_ID_ARI && !config->ari)
+			config->ari = at;
 		if (show_extended(builder, at)) {
 			set_next_extended(config, at, 0);
 			if (at != STANDARD_END) {

@@ -6,9 +6,9 @@
 #include <tenon/error.h>
 
 #include "config.h"
+#include "config_table.h"
 
 struct capabilities_policy {
-	bool root_bus;           /* the guest's slot is on the root bus, else behind a root port */
 	bool sriov_shown;        /* read-only */
 	unsigned standard_bytes; /* where the device's standard space ends: 256, or less where it is cut short */
 };
@@ -18,5 +18,8 @@ struct capabilities_policy {
  * what it shows gets its rules. A list that loops or runs out of bounds ends where it goes wrong.
  */
 void capabilities_build(struct config *config, const uint8_t *hardware, const struct capabilities_policy *policy);
+
+/** Length of an extended capability's body, as it says itself or the table knows; 0: it says none. */
+unsigned capabilities_extended_bytes(const uint8_t *bytes, unsigned at, const struct config_capability *row);
 
 #endif

@@ -14,7 +14,6 @@
 
 #define HEADER_BYTES   0x40u
 #define STANDARD_BYTES 0x100u
-#define MULTIFUNCTION  0x80u
 
 uint16_t config_value16(const struct config *config, unsigned offset)
 {
@@ -103,11 +102,10 @@ int config_init(struct tenon_device *device, const struct tenon_device_options *
 
 	memcpy(config->value, hardware, HEADER_BYTES);
 	memset(config->value + PCI_BASE_ADDRESS_0, 0, 4 * TENON_DEVICE_BARS);
-	config->value[PCI_HEADER_TYPE] = options->multifunction ? MULTIFUNCTION : 0;
+	config->value[PCI_HEADER_TYPE] = 0;
 	for (unsigned i = 0; i < config_header_rule_count; i++)
 		config_apply_rule(config, 0, &config_header_rules[i]);
 	const struct capabilities_policy policy = {
-		.root_bus = options->slot == TENON_SLOT_ROOT_BUS,
 		.sriov_shown = options->sriov == TENON_SRIOV_READ_ONLY,
 		.standard_bytes = present < STANDARD_BYTES ? present : STANDARD_BYTES,
 	};

@@ -24,15 +24,17 @@ struct config {
 	uint8_t write[TENON_CONFIG_BYTES];
 	uint8_t live[TENON_CONFIG_BYTES];
 	uint8_t pass[TENON_CONFIG_BYTES];
-	uint8_t hook[TENON_CONFIG_BYTES];    /* enum config_hook of each byte */
-	uint8_t initial[TENON_CONFIG_BYTES]; /* `value` as it is at power-on */
-	unsigned size_bytes;                 /* 256 or 4096 */
+	uint8_t hook[TENON_CONFIG_BYTES];     /* enum config_hook of each byte */
+	uint8_t initial[TENON_CONFIG_BYTES];  /* `value` as it is at power-on */
+	uint8_t unplaced[TENON_CONFIG_BYTES]; /* the same, without what follows from the place in the guest (place.h) */
+	unsigned size_bytes;                  /* 256 or 4096 */
 	/* Offsets of capabilities that have behaviour; 0: absent. */
 	unsigned pm, msi, msix, pcie, vpd, af;
 	unsigned pcie_bytes;        /* length of the PCI Express capability */
 	uint16_t device_control[2]; /* what the device had in its DEVCTL and DEVCTL2 at open */
 	uint8_t vpd_address_low;    /* as the guest wrote it last */
 	bool sriov_hidden;
+	unsigned ari; /* where the device has an ARI capability, which the guest does not see; 0: none */
 };
 
 /* Behaviour behind a register, run after the guest's write has changed `value`. */

@@ -138,7 +138,8 @@ static const struct config_capability extended[] = {
 	{PCI_EXT_CAP_ID_RCRB, false, 0, false, "belongs to the host's root complex"},
 	{PCI_EXT_CAP_ID_CAC, false, 0, false, "opens a second config space that nobody filters; obsolete"},
 	{PCI_EXT_CAP_ID_ACS, false, 0, false, "isolation is decided by the host"},
-	{PCI_EXT_CAP_ID_ARI, false, 0, false, "chains to functions that the guest does not have"},
+	{PCI_EXT_CAP_ID_ARI, false, 0, false,
+	 "chains to functions that the guest does not have; where the guest's slot has such, place.c makes one"},
 	{PCI_EXT_CAP_ID_ATS, false, 0, false, "translation requests are the host IOMMU's affair"},
 	{PCI_EXT_CAP_ID_SRIOV,
 	 false, /* unless the user asks for it */

@@ -15,6 +15,7 @@
 #include "binding.h"
 #include "device.h"
 #include "patience.h"
+#include "place.h"
 #include "sized.h"
 #include "space.h"
 
@@ -159,7 +160,11 @@ static int build(struct tenon_device *device, const struct tenon_device_options 
 		code = bars_init(device, err);
 	if (code < 0)
 		return code;
-	memcpy(device->config.initial, device->config.value, sizeof(device->config.initial));
+	memcpy(device->config.unplaced, device->config.value, sizeof(device->config.unplaced));
+	const struct tenon_device_place place = {.slot = options->slot, .multifunction = options->multifunction};
+	code = place_set(device, &place, err);
+	if (code < 0)
+		return code;
 	describe(device);
 	code = events_init(device, err);
 	return code < 0 ? code : remote_init(device, err);
@@ -237,13 +242,9 @@ static void enter(struct tenon_device *device)
 	remote_begin(device, device->remote.timeout_ms);
 }
 
-/* The event loop has other devices to look after than one whose server keeps a vCPU waiting. */
+/* The event loop has other devices to look after than one whose server keeps a vCPU waiting, or that takes a second to reset. */
 static bool enter_soon(struct tenon_device *device)
 {
-	if (device->info.interface != TENON_INTERFACE_VFIO_USER) {
-		enter(device);
-		return true;
-	}
 	if (!patient_lock(&device->lock, EVENT_WAIT_MS))
 		return false;
 	remote_begin(device, device->remote.timeout_ms);

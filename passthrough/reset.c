@@ -29,23 +29,61 @@ static void power_on(struct tenon_device *device, bool was_reset)
 	config_reset(device);
 	device->reset.used = false;
 	device->reset.dirty &= !was_reset;
-	device->guest_messages = 0;
+	if (!device->reset.by_guest)
+		device->guest_messages = 0;
+}
+
+/* Devices of a space. */
+struct reset_set {
+	const struct tenon_space *space;
+	struct tenon_device *const *devices; /* NULL: all */
+	unsigned count;
+};
+
+static bool has(const struct reset_set *set, const struct tenon_device *device)
+{
+	for (unsigned i = 0; set->devices && i < set->count; i++) {
+		if (set->devices[i] == device)
+			return true;
+	}
+	return !set->devices;
+}
+
+/* Goes through the set in the order of the space's list, whatever the caller's. @param member  NULL: from the start */
+static struct space_member *next_of(const struct reset_set *set, const struct space_member *member)
+{
+	struct space_member *next = member ? member->next : space_members(set->space);
+	while (next && !has(set, next->device))
+		next = next->next;
+	return next;
+}
+
+static void lock_set(const struct reset_set *set)
+{
+	for (struct space_member *member = next_of(set, NULL); member; member = next_of(set, member))
+		pthread_mutex_lock(&member->device->lock);
+	for (struct space_member *member = next_of(set, NULL); member; member = next_of(set, member))
+		remote_begin(member->device, REMOTE_RESET_MS);
+}
+
+static void unlock_set(const struct reset_set *set)
+{
+	for (struct space_member *member = next_of(set, NULL); member; member = next_of(set, member)) {
+		remote_end(member->device);
+		pthread_mutex_unlock(&member->device->lock);
+	}
 }
 
 static void lock_space(const struct tenon_space *space)
 {
-	for (struct space_member *member = space_members(space); member; member = member->next)
-		pthread_mutex_lock(&member->device->lock);
-	for (struct space_member *member = space_members(space); member; member = member->next)
-		remote_begin(member->device, REMOTE_RESET_MS);
+	const struct reset_set all = {.space = space};
+	lock_set(&all);
 }
 
 static void unlock_space(const struct tenon_space *space)
 {
-	for (struct space_member *member = space_members(space); member; member = member->next) {
-		remote_end(member->device);
-		pthread_mutex_unlock(&member->device->lock);
-	}
+	const struct reset_set all = {.space = space};
+	unlock_set(&all);
 }
 
 /* Failures after which the same reset may work later. */
@@ -110,12 +148,12 @@ static int execute(struct tenon_device *device, const struct reset_plan *plan, s
 
 int reset_by_guest(struct tenon_device *device, struct tenon_error *err)
 {
-	unsigned messages = device->guest_messages; /* the guest cannot buy itself more by resetting */
 	struct reset_plan plan;
 	struct tenon_error error;
+	device->reset.by_guest = true;
 	reset_plan_make(device, RESET_ALONE, &plan);
 	int code = execute(device, &plan, &error);
-	device->guest_messages = messages;
+	device->reset.by_guest = false;
 	if (code == -EOPNOTSUPP)
 		return tenon_fail(err, code,
 				  "%s: the guest's function reset only switched it off: no reset hits it alone; reset "
@@ -165,6 +203,145 @@ int tenon_space_reset(struct tenon_space *space, struct tenon_error *err)
 	reset_all(space, false, &first);
 	unlock_space(space);
 	return first.code ? tenon_fail(err, first.code, "%s", first.message) : 0;
+}
+
+/* ---- Of a guest's bus ---- */
+
+/* A plan that hits the device and no other. @return whether there is one */
+static bool plan_alone(struct tenon_device *device, struct reset_plan *plan)
+{
+	reset_plan_make(device, RESET_ALONE, plan);
+	return plan->public.allowed && plan->public.affected_count == 1;
+}
+
+/* The first device that does not reset alone; NULL: each does. */
+static struct tenon_device *first_tied(const struct reset_set *set)
+{
+	for (struct space_member *member = next_of(set, NULL); member; member = next_of(set, member)) {
+		struct reset_plan plan;
+		if (!plan_alone(member->device, &plan))
+			return member->device;
+	}
+	return NULL;
+}
+
+/* Whether the plan hits the set's devices, each of them and nothing else. A list that names one twice says nothing new. */
+static bool is_exact(const struct reset_set *set, const struct reset_plan *plan)
+{
+	for (unsigned i = 0; i < plan->public.affected_count; i++) {
+		if (!plan->devices[i] || !has(set, plan->devices[i]))
+			return false;
+	}
+	for (unsigned i = 0; i < set->count; i++) {
+		const struct tenon_device *device = set->devices[i];
+		unsigned at = 0;
+		while (at < plan->public.affected_count && plan->devices[at] != device)
+			at++;
+		if (at == plan->public.affected_count)
+			return false;
+	}
+	return true;
+}
+
+static int reset_each(const struct reset_set *set, struct tenon_error *err)
+{
+	struct tenon_error first = {0};
+	for (struct space_member *member = next_of(set, NULL); member; member = next_of(set, member)) {
+		struct tenon_device *device = member->device;
+		struct reset_plan plan;
+		struct tenon_error error;
+		int code;
+		if (plan_alone(device, &plan)) {
+			code = execute(device, &plan, &error);
+		} else {
+			power_on(device, false);
+			code = tenon_fail(&error, -EAGAIN,
+					  "%s: is not reset: what its reset would hit changed meanwhile; try again",
+					  device->address.name);
+		}
+		if (code < 0 && first.code == 0)
+			first = error;
+	}
+	return first.code ? tenon_fail(err, first.code, "%s", first.message) : 0;
+}
+
+/* Why the device's bus reset is not that of the set, and its own reset does not exist. */
+static int refuse_set(const struct reset_set *set, struct tenon_device *tied, struct tenon_error *err)
+{
+	struct reset_plan plan;
+	if (tied->reset.policy == TENON_RESET_NEVER)
+		return tenon_fail(err, -EOPNOTSUPP,
+				  "%s: is not reset: its resets are forbidden (reset=none); allow them",
+				  tied->address.name);
+	reset_plan_make_bus(tied, &plan);
+	if (plan.public.method == TENON_RESET_NONE)
+		return tenon_fail(
+			err, -EOPNOTSUPP,
+			"%s: is not reset: nothing resets it alone, nor with its bus; it is only switched off",
+			tied->address.name);
+	for (unsigned i = 0; plan.public.allowed && i < plan.public.affected_count; i++) {
+		if (!plan.devices[i] || !has(set, plan.devices[i]))
+			return tenon_fail(err, -EOPNOTSUPP,
+					  "%s: is not reset: the host resets it only together with %s, which is not on "
+					  "the guest's bus with it; put it there too",
+					  tied->address.name, plan.public.affected[i].address);
+	}
+	if (plan.public.allowed)
+		return tenon_fail(
+			err, -EOPNOTSUPP,
+			"%s: is not reset: others are on the guest's bus with it that the host does not reset "
+			"together with it; give it a bus of its own",
+			tied->address.name);
+	return tenon_fail(err, -EOPNOTSUPP, "%s: is not reset: nothing resets it alone, and %s", tied->address.name,
+			  plan.public.why);
+}
+
+/* With the locks of all of them. */
+static int reset_set(const struct reset_set *set, struct tenon_error *err)
+{
+	struct tenon_error error = {0};
+	struct reset_plan plan;
+	for (struct space_member *member = next_of(set, NULL); member; member = next_of(set, member))
+		reset_quiesce(member->device);
+	reset_plan_make_bus(set->devices[0], &plan);
+	if (plan.public.allowed && is_exact(set, &plan) && reset_bus(set->devices[0], &plan, &error) == 0)
+		return 0;
+	struct tenon_device *tied = first_tied(set);
+	if (!tied && error.code)
+		device_log(set->devices[0], TENON_LOG_WARNING, "%s", error.message);
+	if (!tied)
+		return reset_each(set, err);
+	for (struct space_member *member = next_of(set, NULL); member; member = next_of(set, member))
+		power_on(member->device, false);
+	return error.code ? tenon_fail(err, error.code, "%s", error.message) : refuse_set(set, tied, err);
+}
+
+static void set_by_guest(const struct reset_set *set, bool by_guest)
+{
+	for (struct space_member *member = next_of(set, NULL); member; member = next_of(set, member))
+		member->device->reset.by_guest = by_guest;
+}
+
+int tenon_bus_reset(struct tenon_device *const *devices, unsigned count, struct tenon_error *err)
+{
+	if (!devices || count == 0 || count > TENON_RESET_AFFECTED_MAX)
+		return tenon_fail(err, -EINVAL, "bus reset: of %u devices; give 1 to %d", count,
+				  TENON_RESET_AFFECTED_MAX);
+	for (unsigned i = 0; i < count; i++) {
+		const struct reset_set before = {.devices = devices, .count = i};
+		if (!devices[i] || devices[i]->space != devices[0]->space || has(&before, devices[i]))
+			return tenon_fail(err, -EINVAL,
+					  "bus reset: device %u is NULL, of another space, or named twice; give each "
+					  "device of one bus once",
+					  i);
+	}
+	const struct reset_set set = {.space = devices[0]->space, .devices = devices, .count = count};
+	lock_set(&set);
+	set_by_guest(&set, true);
+	int code = reset_set(&set, err);
+	set_by_guest(&set, false);
+	unlock_set(&set);
+	return code;
 }
 
 /* ---- At open ---- */

@@ -2,9 +2,11 @@
 /*
  * Resets of devices: what a reset would do (reset_plan.c), and doing it (reset.c).
  *
- * Locks: whoever resets more than one device holds the locks of all devices of the space, taken in the order in which they
- * joined it. Everybody else holds at most one device's lock and takes no other while holding it: a vCPU in config space,
- * its guest's own function reset included. So the order cannot be broken.
+ * Locks: whoever resets more than one device holds the locks of all that it may reset, taken in the order in which they joined the
+ * space: a reset of the VM those of all devices, a reset of a guest's bus those of the devices on it, so that vCPUs go on with the
+ * others meanwhile. Everybody else holds at most one device's lock and takes no other while holding it: a vCPU in config space,
+ * its guest's own function reset included. So the order cannot be broken. Of a device whose lock it does not hold, a plan reads what
+ * is the same from open to close: its address, group, ids and policy.
  */
 #ifndef RESET_H
 #define RESET_H
@@ -23,6 +25,7 @@ struct reset_state {
 	bool dirty;      /* the same, but what only quiesced it does not count as a reset */
 	bool bus_reset;  /* a reset of its bus hit it since open, and nobody left state in its group's others since */
 	bool done;       /* within tenon_space_reset: has been reset */
+	bool by_guest;   /* within a reset that the guest asked for, by which it buys itself no more lines in the log */
 	bool warned;     /* that it cannot be reset */
 };
 
@@ -41,6 +44,9 @@ enum reset_reach { RESET_ALONE, RESET_WITH_SPACE };
 
 /** Works out the plan with the device's lock held. Asks the kernel and sysfs; changes nothing. */
 void reset_plan_make(struct tenon_device *device, enum reset_reach reach, struct reset_plan *plan);
+
+/** The same of its bus's reset, whatever other resets it has: as tenon_device_bus_reset_plan. */
+void reset_plan_make_bus(struct tenon_device *device, struct reset_plan *plan);
 
 /** Interrupts off, BARs gone, D0, no DMA and no decoding: what must hold before a reset, and before a device is given back. */
 void reset_quiesce(struct tenon_device *device);

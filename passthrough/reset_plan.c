@@ -403,6 +403,17 @@ static void set_alone(struct tenon_device *device, struct reset_plan *plan)
 	plan->group_fd_count = 0;
 }
 
+/* What was tried is not promised again. */
+static void remember_failure(const struct tenon_device *device, const struct function_reset *function,
+			     struct bus_reset *bus)
+{
+	if (!bus->exists || !((function->bus_failed && bus->count == 1) || device->reset.bus_failed))
+		return;
+	bus->allowed = bus->may_come = false;
+	snprintf(bus->text, sizeof(bus->text), "the reset of its bus was tried and failed; see the host's kernel log");
+}
+
+/* @param own  why it is not another reset, before why it is not this one; NULL: nobody asked for another */
 static void set_bus(struct tenon_device *device, const struct bus_reset *bus, const char *own, struct reset_plan *plan)
 {
 	char *why = plan->public.why;
@@ -414,7 +425,7 @@ static void set_bus(struct tenon_device *device, const struct bus_reset *bus, co
 		set_alone(device, plan);
 	why[0] = '\0';
 	if (!bus->allowed) {
-		append(why, sizeof(plan->public.why), "%s, and %s", own, bus->text);
+		append(why, sizeof(plan->public.why), "%s%s%s", own ? own : "", own ? ", and " : "", bus->text);
 		return;
 	}
 	append(why, sizeof(plan->public.why), "by its bus");
@@ -441,11 +452,7 @@ void reset_plan_make(struct tenon_device *device, enum reset_reach reach, struct
 	if (function.method == TENON_RESET_BUS && bus.count > 1)
 		function.method = TENON_RESET_NONE; /* others came since */
 	if (function.method == TENON_RESET_NONE || function.method == TENON_RESET_POWER) {
-		if (bus.exists && ((function.bus_failed && bus.count == 1) || device->reset.bus_failed)) {
-			bus.allowed = bus.may_come = false;
-			snprintf(bus.text, sizeof(bus.text),
-				 "the reset of its bus was tried and failed; see the host's kernel log");
-		}
+		remember_failure(device, &function, &bus);
 		if (bus.allowed || (bus.exists && function.method == TENON_RESET_NONE)) {
 			set_bus(device, &bus, function.own, plan);
 			return;
@@ -460,15 +467,56 @@ void reset_plan_make(struct tenon_device *device, enum reset_reach reach, struct
 	plan->public.allowed = function.method != TENON_RESET_NONE;
 }
 
-int tenon_device_reset_plan(struct tenon_device *device, struct tenon_reset_plan *plan, struct tenon_error *err)
+void reset_plan_make_bus(struct tenon_device *device, struct reset_plan *plan)
+{
+	struct bus_reset bus = {.consequence = ""};
+	char *why = plan->public.why, own[sizeof(plan->public.why)] = "";
+	*plan = (struct reset_plan){.public.size = sizeof(plan->public)};
+	if (device->transport->remote)
+		append(bus.text, sizeof(bus.text), "it is a device of another process, which is on no bus of the host");
+	else if (device->address.uuid[0])
+		append(bus.text, sizeof(bus.text), "it is a mediated device, which is on no bus of the host");
+	else
+		probe_bus(device, RESET_WITH_SPACE, plan, &bus);
+	if (!bus.exists) {
+		set_alone(device, plan);
+		append(why, sizeof(plan->public.why), "%s; what remains is a reset of its own", bus.text);
+		return;
+	}
+	const struct function_reset function = function_reset(device, own, sizeof(own));
+	remember_failure(device, &function, &bus);
+	if (device->reset.policy == TENON_RESET_NEVER) {
+		bus.allowed = bus.may_come = false;
+		snprintf(bus.text, sizeof(bus.text), "its resets are forbidden (reset=none); allow them");
+	}
+	set_bus(device, &bus, NULL, plan);
+}
+
+static int give_plan(struct tenon_device *device, void (*make)(struct tenon_device *device, struct reset_plan *plan),
+		     struct tenon_reset_plan *plan, struct tenon_error *err)
 {
 	if (!device || !plan || plan->size < PLAN_FIRST_BYTES)
 		return tenon_fail(err, -EINVAL,
 				  "reset plan: no room for it; set .size = sizeof(struct tenon_reset_plan)");
 	struct reset_plan whole;
 	pthread_mutex_lock(&device->lock);
-	reset_plan_make(device, RESET_WITH_SPACE, &whole);
+	make(device, &whole);
 	pthread_mutex_unlock(&device->lock);
 	sized_fill(plan, &whole.public, sizeof(whole.public), PLAN_FIRST_BYTES);
 	return 0;
+}
+
+static void make_with_space(struct tenon_device *device, struct reset_plan *plan)
+{
+	reset_plan_make(device, RESET_WITH_SPACE, plan);
+}
+
+int tenon_device_reset_plan(struct tenon_device *device, struct tenon_reset_plan *plan, struct tenon_error *err)
+{
+	return give_plan(device, make_with_space, plan, err);
+}
+
+int tenon_device_bus_reset_plan(struct tenon_device *device, struct tenon_reset_plan *plan, struct tenon_error *err)
+{
+	return give_plan(device, reset_plan_make_bus, plan, err);
 }

@@ -19,7 +19,7 @@
 static void set_perms(struct fake_device *device, unsigned offset, unsigned size_bytes, uint32_t virt,
 		      uint32_t permitted)
 {
-	for (unsigned i = 0; i < size_bytes; i++) {
+	for (unsigned i = 0; i < size_bytes && offset + i < FAKE_CONFIG_MAX; i++) {
 		device->virt[offset + i] = (uint8_t)(virt >> (8 * i));
 		device->permitted[offset + i] = (uint8_t)(permitted >> (8 * i));
 	}
@@ -170,7 +170,7 @@ static unsigned extended_length(const struct fake_device *device, unsigned at, u
 		return 12;
 	case PCI_EXT_CAP_ID_VNDR:
 	case PCI_EXT_CAP_ID_DVSEC:
-		return fake_config_get(device, at + 4, 4) >> 20;
+		return at + 8 <= FAKE_CONFIG_MAX ? fake_config_get(device, at + 4, 4) >> 20 : 0;
 	default:
 		return 0;
 	}

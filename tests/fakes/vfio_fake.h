@@ -314,6 +314,8 @@ void fake_intx(struct fake_device *device, bool asserted);
 /** Has a function called when a BAR is written: what the device does then. */
 void fake_on_bar_write(struct fake_device *device, void (*hook)(void *context, struct fake_device *device),
 		       void *context);
+/** Has a function called while the kernel is about to hot reset a device's slot or bus, which takes a second there. */
+void fake_on_hot_reset(void (*hook)(void *context), void *context);
 /** Somebody signals an eventfd of the library, such as the one by which INTx is unmasked. */
 void fake_eventfd_signal(int fd);
 /** Lets the kernel notice eventfds that were signalled towards it (INTx unmask). */

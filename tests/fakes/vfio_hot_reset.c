@@ -132,6 +132,12 @@ static bool is_owned(const struct fake_file *file, const struct fake_device *dev
 	return false;
 }
 
+void fake_on_hot_reset(void (*hook)(void *context), void *context)
+{
+	world.hot_reset_hook = hook;
+	world.hot_reset_context = context;
+}
+
 int model_hot_reset(struct fake_file *file, const void *argument)
 {
 	const struct vfio_pci_hot_reset *request = argument;
@@ -158,6 +164,8 @@ int model_hot_reset(struct fake_file *file, const void *argument)
 		if (each->owner)
 			model_config_set_power(each, 0);
 	}
+	if (world.hot_reset_hook)
+		world.hot_reset_hook(world.hot_reset_context);
 	if (device->hot_reset_error)
 		return -device->hot_reset_error;
 	for (unsigned at = 0; (each = NEXT_IN_SLOT(device, &at));) {

@@ -87,6 +87,8 @@ struct world {
 		void *context;
 	} close_hooks[MODEL_HOOKS];
 	unsigned close_hook_count;
+	void (*hot_reset_hook)(void *context);
+	void *hot_reset_context;
 	char misuse[256];
 };
 

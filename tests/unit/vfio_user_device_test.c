@@ -329,6 +329,33 @@ Test(vfio_user_device, is_reset_by_the_guest_and_by_the_vmm)
 	close_one(&fixture);
 }
 
+Test(vfio_user_device, is_on_no_bus_of_the_host)
+{
+	struct fixture fixture;
+	open_one(&fixture, NULL, true);
+	struct tenon_reset_plan plan = {.size = sizeof(plan)};
+	cr_assert_eq(tenon_device_bus_reset_plan(fixture.device, &plan, NULL), 0);
+	cr_expect_eq(plan.method, TENON_RESET_NONE);
+	cr_expect(!plan.allowed);
+	cr_expect_eq(plan.affected_count, 1);
+	cr_expect(strstr(plan.why, "another process"), "%s", plan.why);
+	close_one(&fixture);
+}
+
+Test(vfio_user_device, is_reset_by_its_server_when_the_guest_resets_its_bus)
+{
+	struct fixture fixture;
+	open_one(&fixture, NULL, true);
+	set_reg(&fixture, TD_SCRATCH, 5);
+	cr_expect_eq(tenon_bus_reset(&fixture.device, 1, &fixture.err), 0, "%s", fixture.err.message);
+	cr_expect_null(host_mapped(&fixture.host, MEMORY_GPA));
+	cr_expect_eq(guest_config(&fixture, PCI_BASE_ADDRESS_5, 4), 0);
+	place(&fixture);
+	cr_expect_eq(reg(&fixture, TD_SCRATCH), 0);
+	cr_expect_eq(reg(&fixture, TD_RESETS_COMMAND), 2);
+	close_one(&fixture);
+}
+
 Test(vfio_user_device, one_that_its_server_cannot_reset_is_told)
 {
 	struct fixture fixture;

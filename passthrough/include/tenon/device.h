@@ -245,6 +245,45 @@ int tenon_device_reset(struct tenon_device *device, struct tenon_error *err);
 int tenon_device_reset_plan(struct tenon_device *device, struct tenon_reset_plan *plan, struct tenon_error *err);
 
 /**
+ * What a reset of the device's bus would do on the host, whatever resets the device has of its own: the facts for the guest's
+ * topology (<tenon/topology.h>). Touches nothing.
+ *
+ * @param plan  its `size` set by the caller. `method` TENON_RESET_BUS: the host has such a reset, `affected` is what it hits, and
+ *              `allowed` whether this space may do it, else `why` not. TENON_RESET_NONE: there is none, and `why` not;
+ *              `affected` is the device alone.
+ * @return 0, also when it is not allowed; -EINVAL
+ */
+int tenon_device_bus_reset_plan(struct tenon_device *device, struct tenon_reset_plan *plan, struct tenon_error *err);
+
+/* A device's place in the guest. */
+struct tenon_device_place {
+	size_t size; /* sizeof(struct tenon_device_place) */
+	enum tenon_slot_kind slot;
+	bool multifunction;  /* the slot holds more than this function */
+	bool ari;            /* function numbers above 7: the guest sees an ARI capability */
+	uint8_t ari_next;    /* with `ari`: the next function of the slot; 0: the last. Else 0 */
+	uint8_t reserved[9]; /* zero */
+};
+
+/**
+ * Says where the guest sees the device, in place of what its options said: a topology may be known only when all are open.
+ * Config space is then as at power-on. Before the guest sees the device.
+ *
+ * @return 0; -EINVAL; -ENOSPC the device's config space has no room for an ARI capability. On failure its place is as before.
+ */
+int tenon_device_place(struct tenon_device *device, const struct tenon_device_place *place, struct tenon_error *err);
+
+/**
+ * What a guest's reset of a virtual bus means: the devices, all that are on it, are quiesced, reset together as the host does it, or
+ * each by itself where each resets alone, and then as at power-on (BARs unplaced). Nothing else is reset: where the host's reset
+ * would hit more, and one of them does not reset alone, none is. The vCPUs may run; they wait where they access these devices.
+ * Must not overlap with open, close and other resets of the space.
+ *
+ * @return 0; -EOPNOTSUPP no way to reset these and nothing else; or the kernel's error. They are quiesced in any case.
+ */
+int tenon_bus_reset(struct tenon_device *const *devices, unsigned count, struct tenon_error *err);
+
+/**
  * tenon_device_reset for every device of a space: all are quiesced first, then each set of devices that reset together is reset
  * once. The vCPUs must not run. Goes on after a failure and returns the first.
  */

@@ -11,6 +11,7 @@
 #include <tenon/host.h>
 #include <tenon/space.h>
 #include <tenon/device.h>
+#include <tenon/topology.h>
 
 #ifdef __cplusplus
 extern "C" {

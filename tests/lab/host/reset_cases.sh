@@ -38,6 +38,8 @@ try alone-behind-a-port - $LONE
 try bus-before-power-cycle - $LONENIC
 
 try function-level-in-a-shared-slot $FUN1 $FUN0
+try guest-bus-before-function-level - --bus 2 $FUN1 $FUN0
+try guest-bus-of-devices-that-reset-alone - --bus 2 $FLR $POWER $LONE
 no_function_reset $FUN0
 try slot-both-assigned - $FUN0 $FUN1
 try slot-other-unopened - $FUN0
@@ -52,6 +54,9 @@ bind_driver $FUN1 vfio-pci
 no_function_reset $LEFT
 try switch-both-assigned - $LEFT $RIGHT
 try space - --space $LEFT $RIGHT $FLR
+try guest-bus - --bus 2 $LEFT $RIGHT $FLR
+try guest-bus-without-one - --bus 1 $LEFT $RIGHT
+try guest-bus-with-another - --bus 2 $LEFT $FLR
 phase "dry run"
 $TENON run --dry-run --json --kernel $KERNEL --memory 256M ${INTERFACE:+--iommu container} --device $FLR \
 	--device $LEFT,reset=require --device $RIGHT >$OUT/cases/dry-run.json 2>$OUT/cases/dry-run.err

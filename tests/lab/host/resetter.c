@@ -3,8 +3,9 @@
  * Predicts a reset with libtenon and does it: opens devices into one space, prints each one's plan, leaves a mark in their
  * registers, resets the first (or, with --space, all), and prints what came of it and who still has the mark.
  *
- *	resetter [--container] [--space] [--hold] [--ask] ADDRESS[,POLICY]...
+ *	resetter [--container] [--space] [--bus COUNT] [--hold] [--ask] ADDRESS[,POLICY]...
  *
+ * With --bus the first COUNT devices are those on a guest's bus, which is reset; the plans printed are then those of the host's buses.
  * With --ask the kernel is asked for the first device's hot reset itself, behind the library's back, before the library is.
  * With --hold nothing is reset: it has the devices until its standard input ends, and then prints who still has the mark.
  * Each line starts with a word that says what it is: opened, refused, interface, check, plan, affected, kernel,
@@ -140,11 +141,13 @@ static void print_mark(const struct one *one)
 	printf("mark %s %s\n", one->address, value == (at == 0x2808 ? 0x1000u : MARK) ? "kept" : "gone");
 }
 
-static void print_plan(const struct one *one)
+static void print_plan(const struct one *one, bool bus)
 {
 	struct tenon_reset_plan plan = {.size = sizeof(plan)};
 	struct tenon_error error;
-	if (tenon_device_reset_plan(one->device, &plan, &error) < 0) {
+	int code = bus ? tenon_device_bus_reset_plan(one->device, &plan, &error)
+		       : tenon_device_reset_plan(one->device, &plan, &error);
+	if (code < 0) {
 		printf("plan %s failed: %s\n", one->address, error.message);
 		return;
 	}
@@ -225,11 +228,16 @@ static void trace(const char *text)
 		close(fd);
 }
 
-static void reset(struct one *all, struct tenon_space *space, bool whole)
+static void reset(struct one *all, struct tenon_space *space, bool whole, unsigned on_bus)
 {
 	struct tenon_error error = {0};
+	struct tenon_device *devices[DEVICES_MAX];
+	for (unsigned i = 0; i < on_bus; i++)
+		devices[i] = all[i].device;
 	trace("reset begins");
-	int code = whole ? tenon_space_reset(space, &error) : tenon_device_reset(all[0].device, &error);
+	int code = whole    ? tenon_space_reset(space, &error)
+		   : on_bus ? tenon_bus_reset(devices, on_bus, &error)
+			    : tenon_device_reset(all[0].device, &error);
 	trace("reset ends");
 	printf("outcome %s %s %s\n", whole ? "space" : all[0].address, code == 0 ? "done" : "refused", error.message);
 }
@@ -238,13 +246,15 @@ int main(int argc, char **argv)
 {
 	struct tenon_space_options options = {.size = sizeof(options)};
 	struct one all[DEVICES_MAX] = {0};
-	unsigned count = 0;
+	unsigned count = 0, on_bus = 0;
 	bool whole = false, hold = false, ask = false, complete = true;
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--container") == 0)
 			options.interface = TENON_INTERFACE_CONTAINER;
 		else if (strcmp(argv[i], "--space") == 0)
 			whole = true;
+		else if (strcmp(argv[i], "--bus") == 0 && i + 1 < argc)
+			on_bus = (unsigned)strtoul(argv[++i], NULL, 10);
 		else if (strcmp(argv[i], "--hold") == 0)
 			hold = true;
 		else if (strcmp(argv[i], "--ask") == 0)
@@ -255,8 +265,9 @@ int main(int argc, char **argv)
 
 	struct tenon_space *space;
 	struct tenon_error error;
-	if (count == 0 || tenon_space_create(&options, &space, &error) < 0) {
-		fprintf(stderr, "usage: resetter [--container] [--space] [--hold] [--ask] ADDRESS[,POLICY]...\n");
+	if (count == 0 || on_bus > count || tenon_space_create(&options, &space, &error) < 0) {
+		fprintf(stderr, "usage: resetter [--container] [--space] [--bus COUNT] [--hold] [--ask] "
+				"ADDRESS[,POLICY]...\n");
 		return 2;
 	}
 	if (ask && options.interface != TENON_INTERFACE_CONTAINER)
@@ -269,7 +280,7 @@ int main(int argc, char **argv)
 	if (complete)
 		printf("check %s\n", tenon_space_check_resets(space, &error) == 0 ? "ok" : error.message);
 	for (unsigned i = 0; complete && i < count; i++) {
-		print_plan(&all[i]);
+		print_plan(&all[i], on_bus);
 		mark(&all[i]);
 	}
 	if (complete && all[0].fd)
@@ -277,7 +288,7 @@ int main(int argc, char **argv)
 	if (complete && hold)
 		wait_for_end();
 	else if (complete)
-		reset(all, space, whole);
+		reset(all, space, whole, on_bus);
 	for (unsigned i = 0; complete && i < count; i++)
 		print_mark(&all[i]);
 	for (unsigned i = 0; i < count; i++)

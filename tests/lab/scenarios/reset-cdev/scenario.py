@@ -60,6 +60,9 @@ WANTED = {
     "conventional-other-unopened": ("bus", True, {"old2": "group"}, "together with", {"bus": 1}),
     "conventional-beside-a-bridge": ("bus", False, {}, "a bridge", {}),
     "space": ("bus", True, {"right": "space"}, "together with", {"bus": 1, "flr": 1}),
+    "guest-bus": ("bus", True, {"right": "space"}, "together with", {"bus": 1}),
+    "guest-bus-before-function-level": ("bus", True, {"fun0": "space"}, "together with", {"bus": 1}),
+    "guest-bus-with-another": ("bus", False, {"right": "other"}, "not this VM's", {}),
 }
 
 
@@ -95,6 +98,7 @@ def judge(run):
         run.expect(asked >= 8, f"the kernel was asked itself in {asked} cases only")
     run.expect(not wrong, f"{len(wrong)} of {len(WANTED)} cases (all in cases.wrong): {wrong[0] if wrong else ''}")
     judge_policies(run)
+    judge_guest_buses(run, names)
     judge_broken(run)
     judge_dry_run(run, names)
 
@@ -152,6 +156,22 @@ def judge_policies(run):
     never = Case(run, "never")
     run.expect_equal("never: the outcome", never.one("outcome")[1], "done")
     run.expect_equal("never: what the kernel did", never.did, {})
+
+
+def judge_guest_buses(run, names):
+    """A guest's bus that is no bus of the host: each by itself, or none of them."""
+    alone = Case(run, "guest-bus-of-devices-that-reset-alone")
+    run.expect_equal("guest-bus-of-devices-that-reset-alone: the outcome", alone.one("outcome")[1:2], ["done"])
+    run.expect_equal("guest-bus-of-devices-that-reset-alone: what the kernel did", alone.did, {"flr": 1, "power": 1})
+    marks = {names[address]: kept for address, kept in alone.all("mark")}
+    run.expect_equal("guest-bus-of-devices-that-reset-alone: flr's mark", marks.get("flr"), "gone")
+    without = Case(run, "guest-bus-without-one")
+    run.expect_equal("guest-bus-without-one: the outcome", without.one("outcome")[1:2], ["refused"])
+    run.expect(without.one("plan")[:1] and names.get(without.all("plan")[1][0]) == "right" and
+               without.all("plan")[1][0] in " ".join(without.one("outcome")),
+               f"guest-bus-without-one: who is missing is not said: {' '.join(without.one('outcome'))}")
+    run.expect_equal("guest-bus-without-one: what the kernel did", without.did, {})
+    run.expect_equal("guest-bus-without-one: the marks", [kept for _, kept in without.all("mark")], ["kept", "kept"])
 
 
 def judge_broken(run):
