@@ -94,12 +94,21 @@ static void size_bars(struct function *function)
 
 static void scan_bus(unsigned bus, int parent);
 
+/* Behind all other bridges is a bus with room for 32 devices: conventional PCI, or the inside of a switch. */
+static bool leads_to_link(const struct function *bridge)
+{
+	unsigned express = find_capability(bridge, CAP_EXPRESS);
+	unsigned type = express ? EXPRESS_TYPE(config_read16(bridge, express + EXPRESS_FLAGS)) : 0;
+	return type == EXPRESS_ROOT_PORT || type == EXPRESS_DOWNSTREAM || type == EXPRESS_FROM_PCI;
+}
+
 static void scan_bridge(struct function *bridge)
 {
 	if (last_bus == machine.last_bus) {
 		trouble = "more buses than ECAM has room for";
 		return;
 	}
+	bridge->link = leads_to_link(bridge);
 	bridge->secondary = (uint8_t)++last_bus;
 	config_write8(bridge, BRIDGE_PRIMARY, bridge->bus);
 	config_write8(bridge, BRIDGE_SECONDARY, bridge->secondary);
@@ -136,16 +145,50 @@ static bool scan_function(unsigned bus, unsigned device, unsigned number, int pa
 	return number > 0 || header & HEADER_MULTI;
 }
 
+static bool forwards_ari(const struct function *port)
+{
+	unsigned express = find_capability(port, CAP_EXPRESS);
+	return express && EXPRESS_VERSION(config_read16(port, express + EXPRESS_FLAGS)) >= 2 &&
+	       config_read32(port, express + EXPRESS_CAPABILITIES2) & EXPRESS_ARI;
+}
+
+/*
+ * Alternative Routing-ID Interpretation (PCI Express Base 5.0, 6.13): the one device of a link has up to 256 functions, each of
+ * which names the next. Numbers only rise, so that a list that is wrong ends, too.
+ */
+static void scan_ari(struct function *port)
+{
+	const struct function *first = function_at((unsigned)port->secondary << 8);
+	if (!first || !find_extended(first, EXT_ARI) || !forwards_ari(port))
+		return;
+	unsigned control = find_capability(port, CAP_EXPRESS) + EXPRESS_CONTROL2;
+	config_write16(port, control, config_read16(port, control) | EXPRESS_ARI);
+	for (unsigned devfn = 0;;) {
+		const struct function at = {
+			.bus = port->secondary, .device = (uint8_t)(devfn >> 3), .number = devfn & 7};
+		unsigned ari = find_extended(&at, EXT_ARI);
+		unsigned next = ari ? config_read8(&at, ari + ARI_NEXT) : 0;
+		if (next <= devfn)
+			return;
+		devfn = next;
+		if (!function_at((unsigned)port->secondary << 8 | devfn))
+			scan_function(port->secondary, devfn >> 3, devfn & 7, (int)(port - functions));
+	}
+}
+
 static void scan_bus(unsigned bus, int parent)
 {
-	/* Behind a PCI Express port there is device 0 only, and every read of another would be answered by silence. */
-	unsigned devices = parent < 0 ? 32 : 1;
+	bool link = parent >= 0 && functions[parent].link;
+	/* Every read of another device would be answered by silence. */
+	unsigned devices = link ? 1 : 32;
 	for (unsigned device = 0; device < devices; device++) {
 		for (unsigned number = 0; number < 8; number++) {
 			if (!scan_function(bus, device, number, parent))
 				break;
 		}
 	}
+	if (link)
+		scan_ari(&functions[parent]);
 }
 
 /* ---- Placing ---- */
@@ -336,13 +379,19 @@ static void place_all(void)
 	}
 }
 
-/* A bridge turns the pins of what is behind it by its device number (PCI-to-PCI Bridge 1.2, 9.1). */
+/* With ARI, what looks like a device number is part of a function's. */
+static unsigned device_of(const struct function *function)
+{
+	return function->parent >= 0 && functions[function->parent].link ? 0 : function->device;
+}
+
+/* A bridge turns the pins of a device behind it by that device's number (PCI-to-PCI Bridge 1.2, 9.1). */
 static int line_of(const struct function *function, unsigned pin)
 {
-	unsigned device = function->device;
+	unsigned device = device_of(function);
 	for (int parent = function->parent; parent >= 0; parent = functions[parent].parent) {
 		pin += device;
-		device = functions[parent].device;
+		device = device_of(&functions[parent]);
 	}
 	return machine_gsi(device, pin % 4);
 }

@@ -2,7 +2,7 @@
 /*
  * mode=hostile seconds=N seed=S: a guest that attacks its VMM. It writes anything anywhere that a guest can, but for what would end the
  * VM by design or itself: the power and exit ports, the serial port's registers, messages that are no ordinary interrupts, the power of
- * hot-plug slots. What it did is decided by the seed alone; how far it gets, by time.
+ * hot-plug slots, buses that stay in reset. What it did is decided by the seed alone; how far it gets, by time.
  */
 #include <stddef.h>
 
@@ -178,14 +178,15 @@ static uint64_t config_place(const struct function *function, unsigned offset)
 				     (uint64_t)function->number << 12 | offset);
 }
 
-/* A guest that switches a slot's power off, or renumbers its bus, would have nothing left to attack. */
+/* A guest that switches a slot's power off, renumbers its bus, or keeps that in reset, would have nothing left to attack. */
 static void attack_config(void)
 {
 	const struct function *function = victim();
 	unsigned offset = below(2) ? below(0x100) : below(0x1000), last = offset + 7;
 	if (function->header == HEADER_BRIDGE) {
 		unsigned slot = find_capability(function, CAP_EXPRESS) + EXPRESS_SLOT;
-		if ((offset <= slot + 7 && slot <= last) || (offset <= BRIDGE_SUBORDINATE && BRIDGE_PRIMARY <= last))
+		if ((offset <= slot + 7 && slot <= last) || (offset <= BRIDGE_SUBORDINATE && BRIDGE_PRIMARY <= last) ||
+		    (offset <= BRIDGE_CONTROL + 1 && BRIDGE_CONTROL <= last))
 			return;
 	}
 	unsigned msi = find_capability(function, CAP_MSI);
@@ -268,9 +269,28 @@ static void attack_message(void)
 	write32(entry + 12, nasty());
 }
 
+/* Sets and clears the bit without a wait, and looks for what is in reset, or on its way back. */
+static void reset_bus_of(const struct function *function)
+{
+	const struct function *bridge = &functions[function->parent];
+	uint16_t control = config_read16(bridge, BRIDGE_CONTROL);
+	for (unsigned times = 1 + below(3); times; times--) {
+		config_write16(bridge, BRIDGE_CONTROL, control | BRIDGE_CONTROL_RESET);
+		read_any(config_place(function, below(0x1000)));
+		if (function->bars[0].bytes && function->bars[0].space != SPACE_IO)
+			read_any(function->bars[0].address);
+		config_write16(bridge, BRIDGE_CONTROL, control & ~BRIDGE_CONTROL_RESET);
+		write_any(config_place(function, PCI_COMMAND), COMMAND_MEMORY);
+	}
+}
+
 static void reset_something(void)
 {
 	const struct function *function = victim();
+	if (function->parent >= 0 && below(2)) {
+		reset_bus_of(function);
+		return;
+	}
 	unsigned express = find_capability(function, CAP_EXPRESS), power = find_capability(function, CAP_POWER);
 	if (express && function->header != HEADER_BRIDGE && below(2))
 		config_write16(function, express + EXPRESS_CONTROL, EXPRESS_CONTROL_FLR);

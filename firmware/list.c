@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-/* mode=list: the machine and its PCI functions, one line for each thing. */
+/* mode=list: the machine and its PCI functions, one line for each thing; and what resets together. */
 #include "console.h"
+#include "groups.h"
 #include "modes.h"
 #include "pci.h"
 
@@ -94,5 +95,6 @@ unsigned mode_list(void)
 	list_windows("pci", machine.windows);
 	for (unsigned i = 0; i < function_count; i++)
 		list_function(&functions[i]);
+	groups_list();
 	return LAYOUT_FIRMWARE_PASSED;
 }

@@ -9,9 +9,8 @@
 #include "cpu.h"
 #include "machine.h"
 
-#define PHYS_HI_SPACE(word)    ((word) >> 24 & 3)
-#define PHYS_HI_DEVICE(word)   ((word) >> 11 & 0x1f)
-#define PHYS_HI_FUNCTION(word) ((word) >> 8 & 7)
+#define PHYS_HI_SPACE(word) ((word) >> 24 & 3)
+#define PHYS_HI_DEVFN(word) ((word) >> 8 & 0xff)
 
 struct machine machine;
 
@@ -171,7 +170,7 @@ int machine_gsi(unsigned device, unsigned pin)
 	return -1;
 }
 
-static int child_at(int parent, unsigned device, unsigned function)
+static int child_at(int parent, unsigned devfn)
 {
 	int node;
 	fdt_for_each_subnode(node, machine.fdt, parent)
@@ -179,16 +178,16 @@ static int child_at(int parent, unsigned device, unsigned function)
 		unsigned count;
 		const fdt32_t *cells = cells_of(node, "reg", &count);
 		uint32_t place = count ? fdt32_to_cpu(cells[0]) : 0;
-		if (count && PHYS_HI_DEVICE(place) == device && PHYS_HI_FUNCTION(place) == function)
+		if (count && PHYS_HI_DEVFN(place) == devfn)
 			return node;
 	}
 	return -1;
 }
 
-const char *machine_host_address(int port, unsigned device, unsigned function)
+const char *machine_host_address(int bridge_devfn, unsigned devfn)
 {
-	int parent = port < 0 ? pci_node : child_at(pci_node, (unsigned)port, 0);
-	int node = parent < 0 ? -1 : child_at(parent, device, function);
+	int parent = bridge_devfn < 0 ? pci_node : child_at(pci_node, (unsigned)bridge_devfn);
+	int node = parent < 0 ? -1 : child_at(parent, devfn);
 	return node < 0 ? NULL : fdt_getprop(machine.fdt, node, "tenon,host-address", NULL);
 }
 

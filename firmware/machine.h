@@ -42,12 +42,12 @@ const char *machine_read(void);
 int machine_gsi(unsigned device, unsigned pin);
 
 /**
- * The host's address of the assigned device at a place.
+ * The host's address of the assigned device at a place; devfn is device << 3 | function.
  *
- * @param port  device number of the root port that it is behind; -1: it is on the root bus
+ * @param bridge_devfn  of the bridge that it is behind; -1: it is on the root bus
  * @return NULL: not an assigned device
  */
-const char *machine_host_address(int port, unsigned device, unsigned function);
+const char *machine_host_address(int bridge_devfn, unsigned devfn);
 
 /** Offset of a property of /chosen; NULL: not there. */
 const void *machine_chosen(const char *name, int *bytes);

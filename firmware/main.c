@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "console.h"
+#include "groups.h"
 #include "interrupts.h"
 #include "machine.h"
 #include "modes.h"
@@ -113,5 +114,6 @@ void firmware_main(void)
 		print("# firmware: the machine's description: %s\n", trouble);
 		machine_end(LAYOUT_FIRMWARE_DESCRIPTION);
 	}
+	groups_read();
 	machine_end(run_mode());
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* Config space and what is found in it. */
+#include <stddef.h>
+
 #include "console.h"
 #include "cpu.h"
 #include "pci.h"
@@ -97,6 +99,20 @@ uint16_t set_command(const struct function *function, uint16_t on, uint16_t off)
 	return was;
 }
 
+unsigned function_rid(const struct function *function)
+{
+	return (unsigned)function->bus << 8 | (unsigned)function->device << 3 | function->number;
+}
+
+const struct function *function_at(unsigned rid)
+{
+	for (unsigned i = 0; i < function_count; i++) {
+		if (function_rid(&functions[i]) == rid)
+			return &functions[i];
+	}
+	return NULL;
+}
+
 void place_text(const struct function *function, char text[PLACE_BYTES])
 {
 	format_text(text, PLACE_BYTES, "%02x:%02x.%x", function->bus, function->device, function->number);
@@ -104,8 +120,8 @@ void place_text(const struct function *function, char text[PLACE_BYTES])
 
 const char *host_address(const struct function *function)
 {
-	int port = -1;
+	int bridge = -1;
 	if (function->parent >= 0)
-		port = functions[function->parent].device;
-	return machine_host_address(port, function->device, function->number);
+		bridge = (int)(function_rid(&functions[function->parent]) & 0xff);
+	return machine_host_address(bridge, function_rid(function) & 0xff);
 }

@@ -49,6 +49,8 @@
 #define BRIDGE_PREFETCH_UPPER 0x28
 #define BRIDGE_IO_UPPER       0x30
 #define BRIDGE_ROM            0x38
+#define BRIDGE_CONTROL        0x3e
+#define BRIDGE_CONTROL_RESET  0x0040 /* of the secondary bus */
 
 /* Capabilities */
 #define CAP_POWER   0x01
@@ -76,14 +78,22 @@
 #define MSIX_OFFSET(w)   ((w) & ~7u)
 #define MSIX_ENTRY_BYTES 16
 
-#define EXPRESS_FLAGS        2
-#define EXPRESS_HAS_SLOT     0x0100
-#define EXPRESS_CAPABILITIES 4
-#define EXPRESS_FLR          0x10000000u
-#define EXPRESS_CONTROL      8
-#define EXPRESS_CONTROL_FLR  0x8000
-#define EXPRESS_SLOT         0x14
-#define SLOT_HOTPLUG         0x40u
+#define EXPRESS_FLAGS         2
+#define EXPRESS_VERSION(w)    ((w)&0xf)
+#define EXPRESS_TYPE(w)       ((w) >> 4 & 0xf)
+#define EXPRESS_ROOT_PORT     4
+#define EXPRESS_DOWNSTREAM    6 /* port of a switch */
+#define EXPRESS_FROM_PCI      8 /* bridge from PCI to PCI Express */
+#define EXPRESS_HAS_SLOT      0x0100
+#define EXPRESS_CAPABILITIES  4
+#define EXPRESS_FLR           0x10000000u
+#define EXPRESS_CONTROL       8
+#define EXPRESS_CONTROL_FLR   0x8000
+#define EXPRESS_SLOT          0x14
+#define SLOT_HOTPLUG          0x40u
+#define EXPRESS_CAPABILITIES2 0x24
+#define EXPRESS_CONTROL2      0x28
+#define EXPRESS_ARI           0x20 /* forwarding: in both of them */
 
 #define AF_CAPABILITIES 3
 #define AF_FLR          0x02
@@ -91,7 +101,10 @@
 
 /* Extended capabilities */
 #define EXT_FIRST 0x100
+#define EXT_ARI   0x0e
 #define EXT_SRIOV 0x10
+
+#define ARI_NEXT 5 /* the next function's number; 0: none */
 
 #define SRIOV_TOTAL_VFS 0x0e
 #define SRIOV_BAR0      0x24
@@ -109,12 +122,13 @@ struct bar {
 	uint8_t copies; /* VFs that the BAR is repeated for; 1 */
 };
 
-#define FUNCTIONS_MAX 96
+#define FUNCTIONS_MAX 128
 
 struct function {
-	uint8_t bus, device, number;
-	uint8_t header; /* type, without the multi-function bit */
-	int parent;     /* index of the bridge that it is behind; -1: on the root bus */
+	uint8_t bus, device, number; /* with ARI: the number's high bits are in `device` */
+	uint8_t header;              /* type, without the multi-function bit */
+	bool link;                   /* a bridge to a link: behind it is one device, and that has number 0 */
+	int parent;                  /* index of the bridge that it is behind; -1: on the root bus */
 	uint16_t vendor, id;
 	uint32_t class_code;
 	struct bar bars[ALL_BARS];
@@ -143,6 +157,11 @@ void bar_place(const struct function *function, unsigned bar, uint64_t address);
 
 /** Switches decoding and bus mastering: COMMAND_IO, COMMAND_MEMORY, COMMAND_MASTER. @return what it was */
 uint16_t set_command(const struct function *function, uint16_t on, uint16_t off);
+
+/** bus << 8 | device << 3 | function */
+unsigned function_rid(const struct function *function);
+/** NULL: none was found there. */
+const struct function *function_at(unsigned rid);
 
 /** "01:00.0" */
 #define PLACE_BYTES 8

@@ -97,15 +97,13 @@ int assigned_create(const struct device_options *options, struct assigned **out,
 	return 0;
 }
 
-/* Behind a root port the device has number 0 there, so its pins swizzle as the port's own do. */
 void assigned_wire(struct assigned *assigned, unsigned number)
 {
 	for (unsigned pin = 0; pin < 4; pin++)
 		assigned->host.intx_gsi[pin] = (int)(LAYOUT_INTX_GSI + (number + pin) % 4);
 }
 
-int assigned_open(struct assigned *assigned, const struct assigned_machine *machine, enum tenon_slot_kind kind,
-		  struct tenon_error *err)
+int assigned_open(struct assigned *assigned, const struct assigned_machine *machine, struct tenon_error *err)
 {
 	assigned->machine = *machine;
 	assigned->host.vm = machine->vm;
@@ -121,7 +119,6 @@ int assigned_open(struct assigned *assigned, const struct assigned_machine *mach
 		.space = machine->space,
 		.ops = &tenon_vm_host_ops,
 		.host = &assigned->host,
-		.slot = kind,
 		.reset = assigned->options->reset,
 		.sriov = assigned->options->sriov,
 		.rom = assigned->options->rom,

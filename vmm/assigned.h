@@ -51,12 +51,9 @@ int assigned_create(const struct device_options *options, struct assigned **out,
  *
  * @param machine  borrowed during the call, what it points to until the device is closed
  */
-int assigned_open(struct assigned *assigned, const struct assigned_machine *machine, enum tenon_slot_kind kind,
-		  struct tenon_error *err);
+int assigned_open(struct assigned *assigned, const struct assigned_machine *machine, struct tenon_error *err);
 
-/**
- * Tells which device number on the root bus decides the wiring of INTx: its own, or its root port's. Before the guest sees the device.
- */
+/** Tells which device number on the root bus has the same wiring of INTx pins. Before the guest sees the device. */
 void assigned_wire(struct assigned *assigned, unsigned number);
 
 /** Writes the BAR addresses that the placement chose, as firmware would. Decoding stays off, the expansion ROM's too. */

@@ -15,13 +15,15 @@
 #include "ctl.h"
 #include "log.h"
 #include "loop.h"
+#include "topology_json.h"
 
 #define ANSWER_BYTES_MAX (1u << 20)
 
-enum { KEY_FORCE = 256, KEY_TIMEOUT, KEY_JSON, KEY_HELP };
+enum { KEY_FORCE = 256, KEY_GROUP, KEY_TIMEOUT, KEY_JSON, KEY_HELP };
 
 static const struct argp_option argp_options[] = {
 	{"force", KEY_FORCE, NULL, 0, "device-remove: take the device out without asking the guest", 0},
+	{"group", KEY_GROUP, NULL, 0, "device-remove: with the devices that share its slot", 0},
 	{"timeout", KEY_TIMEOUT, "SECONDS", 0, "device-remove: how long the guest may take (default 30)", 0},
 	{"json", KEY_JSON, NULL, 0, "Print the VM's answer as it is", 0},
 	{"help", KEY_HELP, NULL, 0, "Print this", 0},
@@ -34,6 +36,7 @@ static const char argp_doc[] =
 	"  device-add ADDRESS[,OPTION]   plug a host device in; prints the guest's slot. Options as for --device\n"
 	"  device-remove ADDRESS         ask the guest to release the device, and give it back to the host\n"
 	"  devices                       list devices and empty ports\n"
+	"  topology                      which devices the guest sees reset together\n"
 	"  status                        what the VM does\n"
 	"  quit                          end the VM at once\n"
 	"\n"
@@ -42,7 +45,7 @@ static const char argp_doc[] =
 struct request {
 	const char *words[3]; /* socket, command, device */
 	unsigned count;
-	bool force, json, help;
+	bool force, group, json, help;
 	int timeout;
 	struct tenon_error *err;
 };
@@ -65,6 +68,9 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 	switch (key) {
 	case KEY_FORCE:
 		request->force = true;
+		return 0;
+	case KEY_GROUP:
+		request->group = true;
 		return 0;
 	case KEY_TIMEOUT:
 		return -set_timeout(request, text);
@@ -103,8 +109,9 @@ static int check(const struct request *request, struct tenon_error *err)
 	if (device != (request->count == 3))
 		return tenon_fail(err, -EINVAL, "%s: %s; see tenon ctl --help", name,
 				  device ? "needs a device's address" : "takes no argument");
-	if (command != CONTROL_DEVICE_REMOVE && (request->force || request->timeout))
-		return tenon_fail(err, -EINVAL, "%s: takes neither --force nor --timeout; see tenon ctl --help", name);
+	if (command != CONTROL_DEVICE_REMOVE && (request->force || request->group || request->timeout))
+		return tenon_fail(err, -EINVAL,
+				  "%s: takes none of --force, --group and --timeout; see tenon ctl --help", name);
 	return 0;
 }
 
@@ -116,6 +123,8 @@ static json_object *make_request(const struct request *request)
 		json_object_object_add(object, "device", json_object_new_string(request->words[2]));
 	if (request->force)
 		json_object_object_add(object, "force", json_object_new_boolean(true));
+	if (request->group)
+		json_object_object_add(object, "group", json_object_new_boolean(true));
 	if (request->timeout)
 		json_object_object_add(object, "timeout", json_object_new_int(request->timeout));
 	return object;
@@ -198,6 +207,9 @@ static void print_answer(const struct request *request, json_object *answer)
 		break;
 	case CONTROL_DEVICES:
 		print_devices(answer);
+		break;
+	case CONTROL_TOPOLOGY:
+		topology_print(json_object_object_get(answer, "topology"));
 		break;
 	case CONTROL_STATUS:
 		print_status(answer);

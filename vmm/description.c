@@ -17,11 +17,11 @@
 #define PHYS_MEMORY64      0x03000000u
 #define PHYS_PREFETCH      0x40000000u
 #define PHYS_DEVICE(d)     ((d) << 11)
+#define PHYS_DEVFN(devfn)  ((devfn) << 8)
 #define ISA_IO             1
 #define SLEEP_VALUE        (0x20u | LAYOUT_SLEEP_TYPE_S5 << 2) /* ACPI 6.4, 4.8.3.7: enable, and the type */
 #define PINS               4u
 #define INTERRUPT_MAP_MASK PHYS_DEVICE(3u) /* the wiring repeats every four devices */
-#define CELLS_MAX          128
 
 struct tree {
 	void *fdt;
@@ -57,12 +57,20 @@ static void string(struct tree *tree, const char *name, const char *value)
 	bytes(tree, name, value, strlen(value) + 1);
 }
 
+/* A property's value, to be written; NULL after a failure. */
+static void *room(struct tree *tree, const char *name, unsigned cell_count)
+{
+	void *at = NULL;
+	if (tree->code == 0)
+		tree->code = fdt_property_placeholder(tree->fdt, name, (int)(cell_count * sizeof(fdt32_t)), &at);
+	return tree->code == 0 ? at : NULL;
+}
+
 static void cells(struct tree *tree, const char *name, const uint32_t *values, unsigned count)
 {
-	fdt32_t swapped[CELLS_MAX];
-	for (unsigned i = 0; i < count; i++)
-		swapped[i] = cpu_to_fdt32(values[i]);
-	bytes(tree, name, swapped, count * sizeof(*swapped));
+	void *at = room(tree, name, count);
+	for (unsigned i = 0; at && i < count; i++)
+		fdt32_st((fdt32_t *)at + i, values[i]);
 }
 
 #define CELLS(tree, name, ...)                                                                                         \
@@ -186,28 +194,41 @@ static void interrupt_map(struct tree *tree)
 	cells(tree, "interrupt-map", rows, sizeof(rows) / sizeof(rows[0]));
 }
 
-static void device(struct tree *tree, unsigned number, const char *host_address)
+/* A node named by its place as IEEE 1275's PCI binding has it: "device@4", "device@4,1". */
+static void begin_function(struct tree *tree, const char *kind, unsigned devfn)
 {
-	begin(tree, "device@%x", number);
-	CELLS(tree, "reg", PHYS_DEVICE(number), 0, 0, 0, 0);
-	string(tree, "tenon,host-address", host_address);
-	end(tree);
+	if (devfn & 7)
+		begin(tree, "%s@%x,%x", kind, devfn >> 3, devfn & 7);
+	else
+		begin(tree, "%s@%x", kind, devfn >> 3);
 }
 
-static void place(struct tree *tree, const struct description_place *what)
+static void devices_on(struct tree *tree, const struct description *description, int bridge)
 {
-	if (!what->port) {
-		device(tree, what->device, what->host_address);
-		return;
+	for (unsigned i = 0; i < description->device_count; i++) {
+		const struct description_device *device = &description->devices[i];
+		if (device->bridge != bridge)
+			continue;
+		begin_function(tree, "device", device->devfn);
+		CELLS(tree, "reg", PHYS_DEVFN(device->devfn), 0, 0, 0, 0);
+		string(tree, "tenon,host-address", device->host_address);
+		end(tree);
 	}
-	begin(tree, "pci@%x", what->device);
+}
+
+static void bridge_with_devices(struct tree *tree, const struct description *description, unsigned index)
+{
+	const struct description_bridge *bridge = &description->bridges[index];
+	unsigned devfn = bridge->device << 3 | bridge->function;
+	begin_function(tree, "pci", devfn);
 	string(tree, "device_type", "pci");
 	CELLS(tree, "#address-cells", 3);
 	CELLS(tree, "#size-cells", 2);
-	CELLS(tree, "reg", PHYS_DEVICE(what->device), 0, 0, 0, 0);
+	CELLS(tree, "reg", PHYS_DEVFN(devfn), 0, 0, 0, 0);
 	bytes(tree, "ranges", NULL, 0);
-	if (what->host_address)
-		device(tree, 0, what->host_address);
+	if (bridge->conventional)
+		bytes(tree, "tenon,conventional", NULL, 0);
+	devices_on(tree, description, (int)index);
 	end(tree);
 }
 
@@ -225,8 +246,38 @@ static void pcie(struct tree *tree, const struct description *description)
 	interrupt_map(tree);
 	CELLS(tree, "tenon,hotplug-bytes", TWO(hotplug->io_bytes), TWO(hotplug->memory_bytes),
 	      TWO(hotplug->prefetch_bytes));
-	for (unsigned i = 0; i < description->place_count; i++)
-		place(tree, &description->places[i]);
+	for (unsigned i = 0; i < description->bridge_count; i++)
+		bridge_with_devices(tree, description, i);
+	devices_on(tree, description, -1);
+	end(tree);
+}
+
+static void members(struct tree *tree, const uint16_t *rids, unsigned count)
+{
+	void *at = room(tree, "tenon,members", count);
+	for (unsigned i = 0; at && i < count; i++)
+		fdt32_st((fdt32_t *)at + i, rids[i]);
+}
+
+static void reset_group(struct tree *tree, unsigned number, const struct description_group *group)
+{
+	begin(tree, "group@%x", number);
+	CELLS(tree, "reg", number);
+	members(tree, group->rids, group->count);
+	if (group->bus_reset)
+		bytes(tree, "tenon,bus-reset", NULL, 0);
+	else if (group->why)
+		string(tree, "tenon,why", group->why);
+	end(tree);
+}
+
+static void reset_groups(struct tree *tree, const struct description *description)
+{
+	begin(tree, "reset-groups");
+	CELLS(tree, "#address-cells", 1);
+	CELLS(tree, "#size-cells", 0);
+	for (unsigned i = 0; i < description->group_count; i++)
+		reset_group(tree, i, &description->groups[i]);
 	end(tree);
 }
 
@@ -272,6 +323,7 @@ int description_build(const struct description *description, void *buffer, size_
 	memory(&tree, description);
 	ioapic(&tree);
 	pcie(&tree, description);
+	reset_groups(&tree, description);
 	isa(&tree, description->exit_device);
 	end(&tree);
 	if (tree.code == 0)

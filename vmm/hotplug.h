@@ -44,6 +44,7 @@ struct hotplug_request {
 	struct device_options device; /* to add */
 	char address[64];             /* to remove */
 	bool force;                   /* without asking the guest */
+	bool group;                   /* with what shares its slot */
 	unsigned timeout_seconds;     /* 0: HOTPLUG_REMOVE_SECONDS */
 	/* Called exactly once: on hotplug's thread, in hotplug_stop, or, after that, in hotplug_submit. */
 	void (*done)(void *context, const struct hotplug_result *result);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is under way at each place of the machine, kept per place so that any number of devices can be on their way out at once.
+ * What is under way at each slot of the machine, kept per slot so that any number of devices can be on their way out at once.
  *
  * Threads: all of it is hotplug's thread's, but for the events of a device, which any thread may set.
  */
@@ -26,6 +26,7 @@ struct hotplug_task {
 	uint64_t press_ns;               /* of a removal: when the button is looked after again */
 	bool force;                      /* of a removal: at the deadline it is taken out */
 	struct hotplug_request *request; /* who is told; NULL: nobody */
+	unsigned complaints;             /* of bus resets that could not be done */
 	atomic_uint events;              /* enum hotplug_event, those that nobody has taken yet */
 };
 

@@ -190,13 +190,13 @@ static void on_error(struct loop *loop, const struct assigned *assigned, unsigne
 static void on_request(struct loop *loop, const struct assigned *assigned, unsigned index)
 {
 	const char *name = tenon_device_info(assigned->device)->address;
-	if (loop->machine->slots.slot[index].port) {
+	if (loop->machine->slots.slot[index].removable) {
 		hotplug_device_event(loop->hotplug, index, HOTPLUG_EVENT_REQUESTED);
 		return;
 	}
 	log_warning(
-		"%s: the host wants this device back, and nothing can leave the guest's root bus: the VM ends; with "
-		"--device %s,root-port it would go on without it",
+		"%s: the host wants this device back, and it is in no hot-plug slot of the guest: the VM ends; with "
+		"--device %s,root-port, where its resets allow that, it would go on without it",
 		name, name);
 	end(loop, RUN_FAILED);
 }
@@ -280,7 +280,9 @@ int loop_run(struct machine *machine, struct hotplug *hotplug)
 		log_error(&error);
 		loop.status = RUN_FAILED;
 	}
-	dma_memory_cancel(&machine->dma); /* a vCPU may wait for it */
+	/* A vCPU may wait for memory, or for a bus reset. */
+	machine_request_stop(machine, MACHINE_QUIT, 0, NULL);
+	dma_memory_cancel(&machine->dma);
 	machine_pause(machine);
 	chardev_flush(machine->chardev, FLUSH_MS);
 	if (machine->options->stats)

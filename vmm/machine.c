@@ -184,17 +184,24 @@ static int create_memory(struct machine *machine, struct tenon_error *err)
 	return code;
 }
 
-static int plug_devices(struct machine *machine, struct tenon_error *err)
+static bool stops(void *context)
+{
+	const struct machine *machine = context;
+	return atomic_load(&machine->stop) != MACHINE_RUNNING;
+}
+
+/* Each device may get a bus of its own: which does is known when all are open, and ECAM's size sooner. */
+static int create_slots(struct machine *machine, struct tenon_error *err)
 {
 	const struct run_options *options = machine->options;
-	unsigned ports = options->hotplug_ports;
-	for (unsigned i = 0; i < options->device_count; i++)
-		ports += options->devices[i].root_port;
 	int code = reserve_chips(machine, err);
 	if (code == 0)
-		code = pci_host_init(&machine->pci, 1 + ports, &machine->mmio, err);
+		code = pci_host_init(&machine->pci, 1 + options->device_count + options->hotplug_ports, &machine->mmio,
+				     err);
 	machine->slots.vm = machine->vm;
-	return code < 0 ? code : slots_plug(&machine->slots, options, &machine->pci, err);
+	machine->slots.stops = stops;
+	machine->slots.stops_context = machine;
+	return code < 0 ? code : slots_create(&machine->slots, options, err);
 }
 
 struct assigned_machine machine_for_devices(struct machine *machine)
@@ -236,8 +243,7 @@ static void *open_devices(void *argument)
 	for (unsigned i = 0; opener->code == 0 && i < machine->options->device_count; i++) {
 		struct slot *slot = &machine->slots.slot[i];
 		uint64_t started = log_now_ns();
-		opener->code = assigned_open(slot->assigned, &parts,
-					     slot->port ? TENON_SLOT_ROOT_PORT : TENON_SLOT_ROOT_BUS, &opener->error);
+		opener->code = assigned_open(slot->assigned, &parts, &opener->error);
 		if (opener->code < 0)
 			break;
 		log_step(log_now_ns() - started, "%s: opening and resetting", machine->options->devices[i].address);
@@ -334,12 +340,14 @@ static int build(struct machine *machine, struct tenon_error *err)
 	if (code == 0)
 		code = power_init(&machine->power, options->exit_device, &machine->ports, err);
 	if (code == 0)
-		code = plug_devices(machine, err);
+		code = create_slots(machine, err);
 	if (code == 0)
 		code = tenon_space_create(&space_options, &machine->space, err);
 	machine->dma.space = machine->space;
 	if (code == 0)
 		code = open_and_load(machine, &entry, err);
+	if (code == 0)
+		code = slots_arrange(&machine->slots, options, &machine->pci, err);
 	if (code == 0)
 		code = machine_place_devices(machine, err);
 	if (code == 0)

@@ -4,6 +4,7 @@
  * finds BARs and bridges as a reset leaves them, and starts at the reset vector.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "acpi/tables.h"
 #include "description.h"
@@ -33,10 +34,11 @@ static void widen_windows(struct machine *machine)
 		placement->memory64.size_bytes = end - placement->memory64.first;
 }
 
-int machine_place_devices(struct machine *machine, struct tenon_error *err)
+/* The bus of each slot, and what goes to it. @return how many buses there are behind bridges */
+static unsigned collect(struct slots *slots, struct placement_device placed[SLOTS_MAX],
+			struct placement_bus buses[SLOTS_MAX])
 {
-	struct placement_device placed[SLOTS_MAX];
-	struct slots *slots = &machine->slots;
+	unsigned bus_count = 0;
 	for (unsigned i = 0; i < slots->count; i++) {
 		const struct slot *slot = &slots->slot[i];
 		const struct tenon_device_info *info =
@@ -44,16 +46,35 @@ int machine_place_devices(struct machine *machine, struct tenon_error *err)
 		placed[i] = (struct placement_device){.name = info ? info->address : "--hotplug-ports",
 						      .bars = info ? info->bars : NULL,
 						      .rom_bytes = info ? info->rom_bytes : 0,
-						      .port = slot->port,
-						      .reserve = !info};
+						      .bus = -1};
+		if (slot->leader != slot)
+			placed[i].bus = placed[slot->leader - slots->slot].bus; /* the leader comes first */
+		else if (slot->bridge)
+			placed[i].bus = (int)bus_count;
+		if (slot->leader == slot && slot->bridge)
+			buses[bus_count++] = (struct placement_bus){.name = placed[i].name, .reserve = !info};
 	}
-	int code = placement_compute(placed, slots->count, end_of_ram(&machine->memory),
+	return bus_count;
+}
+
+int machine_place_devices(struct machine *machine, struct tenon_error *err)
+{
+	struct placement_device placed[SLOTS_MAX];
+	struct placement_bus buses[SLOTS_MAX];
+	struct slots *slots = &machine->slots;
+	unsigned bus_count = collect(slots, placed, buses);
+	int code = placement_compute(placed, slots->count, buses, bus_count, end_of_ram(&machine->memory),
 				     cpu_model_physical_bits(machine->cpu_model), &machine->placement, err);
-	for (unsigned i = 0; i < slots->count; i++)
-		slots->slot[i].placed = placed[i];
-	if (code == 0 && machine->rom.hva)
+	if (code < 0)
+		return code;
+	for (unsigned i = 0; i < slots->count; i++) {
+		memcpy(slots->slot[i].address, placed[i].address, sizeof(placed[i].address));
+		if (placed[i].bus >= 0)
+			slots->slot[i].windows = buses[placed[i].bus].windows;
+	}
+	if (machine->rom.hva)
 		widen_windows(machine);
-	return code;
+	return 0;
 }
 
 static struct acpi_window acpi_window(const struct placement_window *window)
@@ -72,8 +93,12 @@ static int write_acpi(struct machine *machine, struct tenon_error *err)
 		.exit_device = machine->options->exit_device,
 	};
 	for (unsigned i = 0; i < machine->slots.count; i++) {
-		if (machine->slots.slot[i].port)
-			description.root_port_devices[description.root_port_count++] = machine->slots.slot[i].number;
+		const struct slot *slot = &machine->slots.slot[i];
+		if (slot->bridge && slot->leader == slot)
+			description.bridges[description.bridge_count++] =
+				(struct acpi_bridge){.device = slot->device,
+						     .function = slot->function,
+						     .conventional = pci_bridge_is_conventional(slot->bridge)};
 	}
 	uint8_t *image = memory_at(&machine->memory, LAYOUT_ACPI, LAYOUT_ACPI_BYTES);
 	int bytes = acpi_build(&description, image, LAYOUT_ACPI_BYTES, err);
@@ -88,9 +113,9 @@ int machine_configure(struct machine *machine, struct tenon_error *err)
 	for (unsigned i = 0; i < machine->slots.count; i++) {
 		struct slot *slot = &machine->slots.slot[i];
 		if (slot->assigned)
-			assigned_set_bars(slot->assigned, place ? slot->placed.address : unplaced);
-		if (slot->port)
-			pci_bridge_reset(slot->port, place ? &slot->placed.port_windows : &closed);
+			assigned_set_bars(slot->assigned, place ? slot->address : unplaced);
+		if (slot->bridge && slot->leader == slot)
+			pci_bridge_reset(slot->bridge, place ? &slot->windows : &closed);
 	}
 	return write_acpi(machine, err);
 }
@@ -129,18 +154,31 @@ int machine_load(struct machine *machine, struct loader_entry *entry, struct ten
 	return loader_load(&input, entry, err);
 }
 
-static void describe_places(const struct machine *machine, struct description *description)
+/* One bridge with what is behind it, or a device of the root bus. @param rids  room for the members of the group */
+static void describe_place(struct slot *leader, struct description *description, uint16_t *rids)
 {
-	for (unsigned i = 0; i < machine->slots.count; i++) {
-		const struct slot *slot = &machine->slots.slot[i];
-		description->places[description->place_count++] = (struct description_place){
-			.device = slot->number,
-			.port = slot->port,
-			.host_address = slot->assigned ? tenon_device_info(slot->assigned->device)->address : NULL,
-		};
+	struct description_group *group = &description->groups[description->group_count];
+	unsigned bus = leader->bridge ? pci_bridge_secondary(leader->bridge) : 0;
+	int bridge = leader->bridge ? (int)description->bridge_count : -1;
+	if (leader->bridge)
+		description->bridges[description->bridge_count++] =
+			(struct description_bridge){.device = leader->device,
+						    .function = leader->function,
+						    .conventional = pci_bridge_is_conventional(leader->bridge)};
+	*group = (struct description_group){.bus_reset = leader->bus_reset, .rids = rids, .why = leader->why};
+	for (struct slot *slot = leader; slot; slot = slots_next_behind(slot)) {
 		if (!slot->assigned)
-			description->hotplug = slot->placed.port_windows;
+			continue;
+		rids[group->count++] = (uint16_t)(bus << 8 | slot->devfn);
+		description->devices[description->device_count++] = (struct description_device){
+			.bridge = bridge,
+			.devfn = slot->devfn,
+			.host_address = tenon_device_info(slot->assigned->device)->address,
+		};
 	}
+	description->group_count += group->count > 0;
+	if (leader->reserved)
+		description->hotplug = leader->windows;
 }
 
 static int write_description(struct machine *machine, const struct loader_entry *entry, struct tenon_error *err)
@@ -166,7 +204,11 @@ static int write_description(struct machine *machine, const struct loader_entry 
 		kernel.setup_header = loader_setup_header(&machine->files, &kernel.setup_header_bytes);
 		description.kernel = &kernel;
 	}
-	describe_places(machine, &description);
+	struct slot *leaders[SLOTS_MAX];
+	uint16_t rids[SLOTS_MAX];
+	unsigned count = slots_leaders(&machine->slots, leaders);
+	for (unsigned i = 0; i < count; i++)
+		describe_place(leaders[i], &description, rids + description.device_count);
 	return description_build(&description, memory_at(&machine->memory, LAYOUT_FDT, LAYOUT_FDT_BYTES),
 				 LAYOUT_FDT_BYTES, err);
 }

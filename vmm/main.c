@@ -60,7 +60,7 @@ static int finish_output(struct tenon_error *err)
 	return tenon_fail(err, -EIO, "standard output: cannot write: %s; send it elsewhere", strerror(errno));
 }
 
-static int print_plan(const struct machine *machine, struct tenon_error *err)
+static int print_plan(struct machine *machine, struct tenon_error *err)
 {
 	int code = 0;
 	if (machine->options->json)

@@ -22,6 +22,7 @@ enum {
 	KEY_IOMMU,
 	KEY_CONTROL,
 	KEY_HOTPLUG_PORTS,
+	KEY_TOPOLOGY,
 	KEY_FIRMWARE,
 	KEY_HELP
 };
@@ -40,11 +41,17 @@ static const struct argp_option argp_options[] = {
 	{"device", 'd', "ADDRESS[,OPTION]", 0,
 	 "Assign a host PCI device that is bound to vfio-pci: 0000:3b:00.0, /dev/vfio/devices/vfio3, or fd=N for an "
 	 "open one; or one of another process, by its server's socket: vfio-user:PATH. May be given many times. "
-	 "Options: slot=N, root-port, reset=prefer|require|none, sriov=hide|read-only, rom=on|off|FILE, "
-	 "intx=auto|trapped, on-error=stop|reset|ignore, vf-token=UUID, reconnect=on|off, timeout=MS",
+	 "Options: slot=N, port=N, root-port, reset=prefer|require|none, sriov=hide|read-only, rom=on|off|FILE, "
+	 "intx=auto|trapped, on-error=stop|reset|ignore, vf-token=UUID, reconnect=on|off, timeout=MS, "
+	 "reset-group=NAME",
 	 0},
 	{"iommu", KEY_IOMMU, "WHICH", 0, "Kernel interface for devices: auto (default), iommufd or container", 0},
 	{"control", KEY_CONTROL, "PATH", 0, "Listen there for tenon ctl", 0},
+	{"topology", KEY_TOPOLOGY, "WHICH", 0,
+	 "How the guest's buses show what resets and isolates together: mirror (default), the host's groups, or flat, "
+	 "each "
+	 "device alone",
+	 0},
 	{"hotplug-ports", KEY_HOTPLUG_PORTS, "N", 0,
 	 "Empty root ports for devices that tenon ctl adds later (default 0, at most 8)", 0},
 	{"iommufd", KEY_IOMMUFD, "FD", 0, "Use this open /dev/iommu", 0},
@@ -157,6 +164,36 @@ static int parse_device_choice(const char *option, struct device_options *device
 	return 0;
 }
 
+static bool is_vfio_user(const struct device_options *device)
+{
+	return device->address && strncmp(device->address, "vfio-user:", strlen("vfio-user:")) == 0;
+}
+
+static int parse_slot(const char *what, const char *text, struct device_options *device, struct tenon_error *err)
+{
+	unsigned before = device->slot;
+	int code = parse_number(what, text, 1, 31, &device->slot, err);
+	if (code == 0 && before && before != device->slot)
+		return tenon_fail(err, -EINVAL, "--device %s: slot %u and slot %u; give one of them", device->address,
+				  before, device->slot);
+	return code;
+}
+
+/* A device of the host has the groups that its kernel tells. */
+static int parse_reset_group(const char *name, struct device_options *device, struct tenon_error *err)
+{
+	device->reset_group = name;
+	if (!*name)
+		return tenon_fail(err, -EINVAL, "--device %s: reset-group: empty; give a name", device->address);
+	if (!is_vfio_user(device))
+		return tenon_fail(
+			err, -EINVAL,
+			"--device %s: reset-group= is for vfio-user devices; the host's kernel tells what this "
+			"one resets with",
+			device->address);
+	return 0;
+}
+
 static int parse_device_option(const char *option, struct device_options *device, struct tenon_error *err)
 {
 	const char *text;
@@ -165,8 +202,14 @@ static int parse_device_option(const char *option, struct device_options *device
 		device->root_port = true;
 		return 0;
 	}
+	if ((text = value_of(option, "port"))) {
+		device->root_port = true;
+		return parse_slot("--device: port", text, device, err);
+	}
+	if ((text = value_of(option, "reset-group")))
+		return parse_reset_group(text, device, err);
 	if ((text = value_of(option, "slot")))
-		return parse_number("--device: slot", text, 1, 31, &device->slot, err);
+		return parse_slot("--device: slot", text, device, err);
 	if ((text = value_of(option, "timeout")))
 		return parse_number("--device: timeout", text, 1, 10000, &device->timeout_ms, err);
 	if ((text = value_of(option, "rom"))) {
@@ -191,8 +234,8 @@ static int parse_device_option(const char *option, struct device_options *device
 	if (known)
 		return code;
 	return tenon_fail(err, -EINVAL,
-			  "--device %s: unknown option %s; slot=, root-port, reset=, sriov=, rom=, intx=, on-error=, "
-			  "vf-token=, reconnect= and timeout= are known",
+			  "--device %s: unknown option %s; slot=, port=, root-port, reset=, sriov=, rom=, intx=, "
+			  "on-error=, vf-token=, reconnect=, timeout= and reset-group= are known",
 			  device->address, option);
 }
 
@@ -261,6 +304,15 @@ static int add_device(struct run_options *options, const char *text, struct teno
 	return code;
 }
 
+static int parse_topology(const char *text, enum tenon_topology_mode *mode, struct tenon_error *err)
+{
+	static const struct choice modes[] = {{"mirror", TENON_TOPOLOGY_MIRROR}, {"flat", TENON_TOPOLOGY_FLAT}, {NULL}};
+	int value = *mode;
+	int code = parse_choice("--topology", text, modes, &value, err);
+	*mode = (enum tenon_topology_mode)value;
+	return code;
+}
+
 static int parse_iommu(const char *text, enum tenon_interface *out, struct tenon_error *err)
 {
 	static const struct choice words[] = {{"auto", TENON_INTERFACE_AUTO},
@@ -314,6 +366,9 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 		break;
 	case KEY_CONTROL:
 		options->control = text;
+		break;
+	case KEY_TOPOLOGY:
+		code = parse_topology(text, &options->topology, parser->err);
 		break;
 	case KEY_HOTPLUG_PORTS:
 		code = parse_number("--hotplug-ports", text, 0, OPTIONS_HOTPLUG_PORTS_MAX, &options->hotplug_ports,
@@ -371,10 +426,6 @@ static int check(const struct run_options *options, struct tenon_error *err)
 			if (strcmp(a->address, b->address) == 0)
 				return tenon_fail(err, -EINVAL, "--device %s: given twice; a device is assigned once",
 						  a->address);
-			if (a->slot && a->slot == b->slot)
-				return tenon_fail(err, -EINVAL,
-						  "--device %s: slot %u is taken by %s; choose another slot=",
-						  a->address, a->slot, b->address);
 		}
 	}
 	return 0;
@@ -384,7 +435,7 @@ static int check(const struct run_options *options, struct tenon_error *err)
 static bool has_vfio_user(const struct run_options *options)
 {
 	for (unsigned i = 0; i < options->device_count; i++) {
-		if (strncmp(options->devices[i].address, "vfio-user:", strlen("vfio-user:")) == 0)
+		if (is_vfio_user(&options->devices[i]))
 			return true;
 	}
 	return false;

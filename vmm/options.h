@@ -7,6 +7,7 @@
 
 #include <tenon/device.h>
 #include <tenon/error.h>
+#include <tenon/topology.h>
 
 #include "memory.h"
 
@@ -20,8 +21,8 @@ enum on_error { ON_ERROR_STOP, ON_ERROR_RESET, ON_ERROR_IGNORE };
 struct device_options {
 	char *address;  /* owned */
 	char *text;     /* owned: what the other strings point into */
-	unsigned slot;  /* 1-31; 0: the next free one */
-	bool root_port; /* behind a root port of its own */
+	unsigned slot;  /* of it or its bridge on the root bus: 1-31; 0: the next free one */
+	bool root_port; /* behind a root port */
 	int fd;         /* an open VFIO device that the caller passed; 0: none */
 	enum tenon_reset_policy reset;
 	enum tenon_sriov_policy sriov;
@@ -31,6 +32,7 @@ struct device_options {
 	bool reconnect;      /* a vfio-user device whose server went is picked up again */
 	unsigned timeout_ms; /* how long an access may wait for its server; 0: the library's choice */
 	const char *rom_file, *vf_token;
+	const char *reset_group; /* vfio-user devices of one name reset together; NULL: alone */
 };
 
 struct run_options {
@@ -42,7 +44,8 @@ struct run_options {
 	unsigned device_count;
 	int iommufd; /* an open /dev/iommu that the caller passed; 0: none */
 	enum tenon_interface iommu;
-	const char *control;    /* path of the control socket; NULL: none */
+	const char *control; /* path of the control socket; NULL: none */
+	enum tenon_topology_mode topology;
 	unsigned hotplug_ports; /* empty root ports for devices that come later */
 	bool exit_device, no_reboot, stats, dry_run, json, quiet, help;
 };

@@ -7,6 +7,7 @@
 
 #include "layout.h"
 #include "plan.h"
+#include "topology_json.h"
 
 static json_object *address(uint64_t value)
 {
@@ -113,7 +114,7 @@ static json_object *expansion_rom(const struct tenon_device_info *info, const ui
 
 static json_object *device(const struct slot *slot, bool placed)
 {
-	const uint64_t *addresses = placed ? slot->placed.address : NULL;
+	const uint64_t *addresses = placed ? slot->address : NULL;
 	static const char *const interfaces[] = {[TENON_INTERFACE_AUTO] = "auto",
 						 [TENON_INTERFACE_IOMMUFD] = "iommufd",
 						 [TENON_INTERFACE_CONTAINER] = "container",
@@ -131,8 +132,10 @@ static json_object *device(const struct slot *slot, bool placed)
 	json_object_object_add(one, "interface", json_object_new_string(interfaces[info->interface]));
 	json_object_object_add(one, "coherent", json_object_new_boolean(info->coherent));
 	json_object_object_add(one, "peer_to_peer", json_object_new_boolean(info->peer_to_peer));
-	snprintf(text, sizeof(text), slot->port ? "root port 00:%02x.0" : "00:%02x.0", slot->number);
+	slot_name(slot, text, sizeof(text));
 	json_object_object_add(one, "slot", json_object_new_string(text));
+	snprintf(text, sizeof(text), "00:%02x.%x", slot->device, slot->function);
+	json_object_object_add(one, "port", slot->bridge ? json_object_new_string(text) : NULL);
 	json_object_object_add(one, "reset", reset(slot->assigned->device));
 	json_object *interrupts = json_object_new_object();
 	json_object_object_add(interrupts, "msix", json_object_new_int((int)info->msix_vectors));
@@ -146,7 +149,7 @@ static json_object *device(const struct slot *slot, bool placed)
 	return one;
 }
 
-static json_object *describe(const struct machine *machine)
+static json_object *describe(struct machine *machine)
 {
 	const struct run_options *options = machine->options;
 	json_object *plan = json_object_new_object();
@@ -162,11 +165,12 @@ static json_object *describe(const struct machine *machine)
 	for (unsigned i = 0; i < options->device_count; i++)
 		json_object_array_add(devices, device(&machine->slots.slot[i], !options->firmware));
 	json_object_object_add(plan, "devices", devices);
+	json_object_object_add(plan, "topology", topology_json(&machine->slots));
 	json_object_object_add(plan, "empty_root_ports", json_object_new_int((int)options->hotplug_ports));
 	return plan;
 }
 
-int plan_print_json(const struct machine *machine, struct tenon_error *err)
+int plan_print_json(struct machine *machine, struct tenon_error *err)
 {
 	json_object *plan = describe(machine);
 	const char *text =
@@ -237,7 +241,7 @@ static void print_device(json_object *one)
 		       (unsigned long long)number_of(rom, "bytes") / 1024);
 }
 
-void plan_print_text(const struct machine *machine)
+void plan_print_text(struct machine *machine)
 {
 	json_object *plan = describe(machine);
 	json_object *map = json_object_object_get(plan, "memory_map"),
@@ -258,5 +262,7 @@ void plan_print_text(const struct machine *machine)
 	}
 	for (size_t i = 0; i < json_object_array_length(devices); i++)
 		print_device(json_object_array_get_idx(devices, i));
+	puts("reset groups");
+	topology_print(json_object_object_get(plan, "topology"));
 	json_object_put(plan);
 }

@@ -5,8 +5,8 @@
 
 #include "machine.h"
 
-void plan_print_text(const struct machine *machine);
+void plan_print_text(struct machine *machine);
 /** @return 0 or -ENOMEM */
-int plan_print_json(const struct machine *machine, struct tenon_error *err);
+int plan_print_json(struct machine *machine, struct tenon_error *err);
 
 #endif

@@ -108,7 +108,7 @@ Test(tenon_check, json_has_every_check_of_every_device)
 		json_object *one = json_object_array_get_idx(list, i);
 		cr_expect_str_eq(json_object_get_string(json_object_object_get(one, "address")), devices[i].address);
 		cr_expect_str_eq(json_object_get_string(json_object_object_get(one, "guest_address")),
-				 i ? "01:00.0" : "00:01.0");
+				 i ? "02:00.0" : "01:00.0");
 		count += json_object_array_length(json_object_object_get(one, "checks"));
 	}
 	cr_expect_gt(count, 30);

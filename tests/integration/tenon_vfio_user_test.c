@@ -105,7 +105,8 @@ GUEST_CODE(waits, GUEST_STACK SWITCH_ON
 						   "jne 3b\n" PUT("B") GUEST_EXIT(7) "4:\n" PUT("?") GUEST_EXIT(8)
 							   GUEST_PUT);
 
-#define RUN(guest) "run", "--kernel", GUEST_FILE(guest), "--memory", "64M", "--exit-device", "--device"
+#define RUN(guest)                                                                                                     \
+	"run", "--kernel", GUEST_FILE(guest), "--memory", "64M", "--exit-device", "--topology", "flat", "--device"
 
 Test(tenon_vfio_user, a_guest_reads_its_registers_and_has_it_write_memory)
 {

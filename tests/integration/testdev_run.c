@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-/* The test device's program, in a folder of its own. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +6,7 @@
 
 #include <criterion/criterion.h>
 
-#include "vfio_user_liar.h"
+#include "testdev_run.h"
 
 #define OPTIONS_MAX 16
 

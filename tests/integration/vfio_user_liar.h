@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "tenon_run.h"
+#include "testdev_run.h"
 #include "vfio_user_protocol.h"
 
 enum lie_kind {
@@ -119,21 +119,5 @@ void liar_start(struct liar *liar, const struct lie *lie, const char *const *opt
 /** Ends both. The device's journal is in liar->device.said until liar_finish. @return the device's exit status, as run_wait */
 int liar_stop(struct liar *liar);
 void liar_finish(struct liar *liar);
-
-/* ---- A device without a liar ---- */
-
-struct testdev_run {
-	char folder[32], path[64];
-	struct run run;
-};
-
-/** Starts a device in a folder of its own. @param options  NULL-terminated, or NULL */
-void testdev_start(struct testdev_run *device, const char *const *options);
-/** The same device anew, at the same path. */
-void testdev_restart(struct testdev_run *device, const char *const *options);
-/** By SIGTERM. @return exit status; what it said stays until testdev_finish */
-int testdev_stop(struct testdev_run *device);
-void testdev_kill(struct testdev_run *device);
-void testdev_finish(struct testdev_run *device);
 
 #endif

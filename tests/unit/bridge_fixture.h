@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A root port on a host of its own, and a guest's accesses to its config space. */
-#ifndef ROOT_PORT_FIXTURE_H
-#define ROOT_PORT_FIXTURE_H
+#ifndef BRIDGE_FIXTURE_H
+#define BRIDGE_FIXTURE_H
 
 #include <criterion/criterion.h>
 
@@ -10,18 +10,22 @@
 
 #define NUMBER 5u
 #define DEVICE 6u
+#define BUSES  256u
 
 static struct bus memory;
 static struct pci_host host;
 static struct pci_bridge *port;
 
-static void fixture_init(unsigned buses, const struct pci_bridge_ops *ops, const struct pci_bridge_windows *windows)
+static const struct pci_bridge_options with_slot = {.kind = PCI_BRIDGE_ROOT_PORT, .number = NUMBER, .slot = true};
+
+static void fixture_init(const struct pci_bridge_options *options, const struct pci_bridge_ops *ops,
+			 const struct pci_bridge_windows *windows)
 {
 	struct tenon_error err = {0};
 	bus_init(&memory, "memory");
-	cr_assert_eq(pci_host_init(&host, buses, &memory, &err), 0, "%s", err.message);
-	cr_assert_eq(pci_bridge_create(NUMBER, ops, &port, &err), 0, "%s", err.message);
-	cr_assert_eq(pci_bridge_plug(&host, DEVICE, port, &err), 0, "%s", err.message);
+	cr_assert_eq(pci_host_init(&host, BUSES, &memory, &err), 0, "%s", err.message);
+	cr_assert_eq(pci_bridge_create(options, ops, &port, &err), 0, "%s", err.message);
+	cr_assert_eq(pci_bridge_plug(&host, DEVICE, 0, false, port, &err), 0, "%s", err.message);
 	pci_bridge_reset(port, windows);
 }
 

@@ -36,8 +36,13 @@ static struct acpi_machine usual_machine(void)
 		.pci32 = {LAYOUT_PCI32, LAYOUT_PCI32_BYTES},
 		.pci64 = {1ull << 38, 1ull << 37},
 		.exit_device = true,
-		.root_port_devices = {1, 6, 31},
-		.root_port_count = 3,
+		.bridges = {{.device = 1},
+			    {.device = 6},
+			    {.device = 31},
+			    {.device = 6, .function = 1},
+			    {.device = 6, .function = 7, .conventional = true},
+			    {.device = 30, .conventional = true}},
+		.bridge_count = 6,
 	};
 }
 
@@ -46,9 +51,10 @@ static struct acpi_machine largest_machine(void)
 	struct acpi_machine machine = usual_machine();
 	machine.cpu_count = ACPI_CPUS_MAX;
 	machine.bus_count = 256;
-	machine.root_port_count = ACPI_ROOT_PORTS_MAX;
-	for (unsigned i = 0; i < ACPI_ROOT_PORTS_MAX; i++)
-		machine.root_port_devices[i] = 16 + i;
+	machine.bridge_count = ACPI_BRIDGES_MAX;
+	for (unsigned i = 0; i < ACPI_BRIDGES_MAX; i++)
+		machine.bridges[i] =
+			(struct acpi_bridge){.device = 31 - i / 2, .function = 7 * (i % 2), .conventional = true};
 	return machine;
 }
 
@@ -231,10 +237,19 @@ Test(acpi_tables, too_small_an_image_is_refused_at_every_size_and_not_overrun)
 	cr_assert_eq(acpi_build(&machine, image, (size_t)needed, NULL), needed);
 }
 
+Test(acpi_tables, the_largest_machine_fits_into_its_place)
+{
+	struct acpi_machine machine = largest_machine();
+	struct tenon_error err = {0};
+	int used = acpi_build(&machine, image, sizeof(image), &err);
+	cr_assert_gt(used, 0, "%s", err.message);
+	cr_expect_lt(used, LAYOUT_ACPI_BYTES * 3 / 4, "%d bytes leave little room for more", used);
+}
+
 Test(acpi_tables, a_machine_that_cannot_be_described_is_refused_with_the_reason)
 {
-	struct acpi_machine bad[10];
-	for (unsigned i = 0; i < 10; i++)
+	struct acpi_machine bad[12];
+	for (unsigned i = 0; i < 12; i++)
 		bad[i] = usual_machine();
 	bad[0].cpu_count = 0;
 	bad[1].cpu_count = ACPI_CPUS_MAX + 1;
@@ -244,9 +259,11 @@ Test(acpi_tables, a_machine_that_cannot_be_described_is_refused_with_the_reason)
 	bad[5].pci_io = (struct acpi_window){0xf000, 0x1001};
 	bad[6].pci32 = (struct acpi_window){0xf0000000, 0x10000001};
 	bad[7].pci64 = (struct acpi_window){UINT64_MAX - 1, 0x1000};
-	bad[8].root_port_devices[1] = 32;
-	bad[9].root_port_devices[2] = bad[9].root_port_devices[0];
-	static const char *const reasons[10] = {"0 processors",
+	bad[8].bridges[1].device = 32;
+	bad[9].bridges[2] = bad[9].bridges[0];
+	bad[10].bridges[3].function = 8;
+	bad[11].bridge_count = ACPI_BRIDGES_MAX + 1;
+	static const char *const reasons[12] = {"0 processors",
 						"65 processors",
 						"0 PCI buses",
 						"257 PCI buses",
@@ -254,9 +271,11 @@ Test(acpi_tables, a_machine_that_cannot_be_described_is_refused_with_the_reason)
 						"port window",
 						"32-bit",
 						"64-bit",
-						"root port 1: device number 32",
-						"root port 2: device number 1"};
-	for (unsigned i = 0; i < 10; i++) {
+						"bridge 1: there is no device 32, function 0",
+						"bridge 2: device 1, function 0 is another bridge's place",
+						"bridge 3: there is no device 6, function 8",
+						"41 bridges"};
+	for (unsigned i = 0; i < 12; i++) {
 		struct tenon_error err = {0};
 		cr_assert_eq(acpi_build(&bad[i], image, sizeof(image), &err), -EINVAL, "case %u", i);
 		cr_assert(strstr(err.message, reasons[i]), "case %u: %s", i, err.message);
@@ -415,9 +434,18 @@ Test(acpi_routes, device_behind_a_root_port_uses_the_ports_pins)
 {
 	struct acpi_machine machine = usual_machine();
 	build(&machine);
-	check_routes("RP01", 1, 1);
-	check_routes("RP06", 1, 6);
-	check_routes("RP1F", 1, 31);
+	check_routes("RP08", 1, 1);
+	check_routes("RP30", 1, 6);
+	check_routes("RP31", 1, 6); /* of another function of that slot: the pins are the device's */
+	check_routes("RPF8", 1, 31);
+}
+
+Test(acpi_routes, each_device_behind_a_conventional_bridge_uses_the_pins_of_the_bridge_swizzled)
+{
+	struct acpi_machine machine = usual_machine();
+	build(&machine);
+	check_routes("BRF0", 32, 30);
+	check_routes("BR37", 32, 6);
 }
 
 /* ---- ACPICA's judgement ---- */
@@ -532,13 +560,16 @@ Test(acpica, every_name_evaluates)
 {
 	struct acpi_machine machine = usual_machine();
 	build(&machine);
-	evaluate("execute \\_S5; execute \\_SB.PCI0._CRS; execute \\_SB.PCI0._PRT; execute \\_SB.PCI0.RP1F._PRT;"
+	evaluate("execute \\_S5; execute \\_SB.PCI0._CRS; execute \\_SB.PCI0._PRT; execute \\_SB.PCI0.RPF8._PRT;"
+		 "execute \\_SB.PCI0.RP31._ADR; execute \\_SB.PCI0.BR37._ADR; execute \\_SB.PCI0.BR37._PRT;"
 		 "execute \\_SB.MBRD._CRS; execute \\_SB.COM1._CRS; execute \\_SB.EXIT._CRS; execute \\_SB.CP03._UID;"
 		 "execute \\_SB.PCI0._HID; execute \\_SB.PCI0._CID; execute \\_SB.PCI0._BBN; execute \\_SB.PCI0._SEG");
 	unsigned results = 0;
 	for (const char *at = output; (at = strstr(at, "returned object")); at++)
 		results++;
-	cr_assert_eq(results, 12, "%s", output);
+	cr_assert_eq(results, 15, "%s", output);
+	cr_expect(strstr(output, "0000000000060001"), "the address of a bridge has its function: %s", output);
+	cr_expect(strstr(output, "0000000000060007"), "%s", output);
 }
 
 Test(acpi_tables, exit_device_is_there_only_if_asked_for)

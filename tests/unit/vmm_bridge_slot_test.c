@@ -77,9 +77,8 @@ static uint32_t card_id(void)
 
 static void setup(void)
 {
-	const struct pci_bridge_ops ops = {
-		.msi = on_msi, .intx = on_intx, .slot_changed = on_change, .context = &record};
-	fixture_init(16, &ops, &no_windows);
+	const struct pci_bridge_ops ops = {.msi = on_msi, .intx = on_intx, .changed = on_change, .context = &record};
+	fixture_init(&with_slot, &ops, &no_windows);
 	cr_assert_eq(card_id(), 0xffffffff, "the guest looks, and knows that the slot is empty");
 	record = (struct record){0};
 }
@@ -107,7 +106,7 @@ static void enable_msi(void)
 static void insert(void)
 {
 	struct tenon_error err = {0};
-	cr_assert_eq(pci_bridge_insert(port, &card, &err), 0, "%s", err.message);
+	cr_assert_eq(pci_bridge_insert(port, &(struct pci_placed){0, &card}, 1, &err), 0, "%s", err.message);
 }
 
 /* A card that the guest has switched on, all events taken. */
@@ -169,6 +168,7 @@ Test(bridge_slot, an_inserted_card_shows_presence_link_and_both_events)
 	cr_expect(get(LNKSTA, 2) & PCI_EXP_LNKSTA_DLLLA);
 	cr_expect_eq(card_id(), 0x12345678);
 	cr_expect_eq(get(SLTCTL, 2), POWER_OFF, "the guest switches it on");
+	cr_expect(!state().released, "nobody has switched it off");
 }
 
 Test(bridge_slot, a_card_that_comes_before_the_guest_looked_is_there_as_from_power_on)
@@ -190,7 +190,7 @@ Test(bridge_slot, a_second_card_is_refused_and_the_first_stays)
 	static const struct pci_function other = {.config_read = card_read, .config_write = card_write};
 	struct tenon_error err = {0};
 	insert();
-	cr_expect_eq(pci_bridge_insert(port, &other, &err), -EBUSY);
+	cr_expect_eq(pci_bridge_insert(port, &(struct pci_placed){0, &other}, 1, &err), -EBUSY);
 	cr_expect(strstr(err.message, "; "), "%s", err.message);
 	cr_expect_eq(card_id(), 0x12345678);
 }
@@ -287,19 +287,41 @@ Test(bridge_slot, reset_lowers_the_line_and_forgets_events)
 	cr_expect_eq(get(SLTSTA, 2), PCI_EXP_SLTSTA_PDS);
 }
 
-Test(bridge_slot, power_off_ejects_the_card_with_the_write_itself)
+Test(bridge_slot, power_off_takes_the_card_from_sight_with_the_write_itself)
 {
 	enable_msi();
 	insert_and_switch_on();
 	set(SLTCTL, 2, PCIEHP | PCI_EXP_SLTCTL_PWR_OFF | PCI_EXP_SLTCTL_PWR_IND_BLINK);
-	cr_expect_eq(get(SLTSTA, 2) & PCI_EXP_SLTSTA_PDS, 0);
+	cr_expect_eq(get(SLTSTA, 2), PCI_EXP_SLTSTA_PDS | PCI_EXP_SLTSTA_DLLSC, "it is still in the slot");
 	cr_expect_eq(get(LNKSTA, 2) & PCI_EXP_LNKSTA_DLLLA, 0);
 	cr_expect_eq(card_id(), 0xffffffff);
 	cr_expect_eq(record.changes, 1);
 	cr_expect(!state().at_rest, "the guest is not through");
+	cr_expect(state().released);
 	set(SLTCTL, 2, PCIEHP | POWER_OFF);
 	cr_expect(state().at_rest);
 	cr_expect_eq(record.changes, 2);
+	pci_bridge_eject(port);
+	cr_expect_eq(get(SLTSTA, 2) & PCI_EXP_SLTSTA_PDS, 0);
+	cr_expect(!pci_bridge_wants_reset(port), "nobody is left to be reset");
+}
+
+Test(bridge_slot, a_card_that_is_switched_on_again_is_there_once_it_was_reset)
+{
+	insert_and_switch_on();
+	set(SLTCTL, 2, PCIEHP | POWER_OFF);
+	cr_expect(pci_bridge_wants_reset(port));
+	set(SLTCTL, 2, PCIEHP | POWER_ON);
+	cr_expect(get(LNKSTA, 2) & PCI_EXP_LNKSTA_DLLLA);
+	cr_expect_eq(card_id(), 0xffffffff);
+	pci_bridge_reset_done(port, false);
+	cr_expect_eq(card_id(), 0x12345678);
+	set(SLTCTL, 2, PCIEHP | POWER_OFF);
+	pci_bridge_reset_done(port, false);
+	cr_expect_eq(card_id(), 0xffffffff, "reset, and still without power");
+	set(SLTCTL, 2, PCIEHP | POWER_ON);
+	cr_expect_eq(card_id(), 0x12345678);
+	cr_expect(!pci_bridge_wants_reset(port));
 }
 
 Test(bridge_slot, writing_off_again_before_switching_on_keeps_a_new_card)
@@ -385,7 +407,11 @@ Test(bridge_slot, random_writes_neither_lose_the_port_nor_invent_a_card)
 			insert();
 		bool present = get(SLTSTA, 2) & PCI_EXP_SLTSTA_PDS;
 		cr_assert_eq(present, state().occupied);
-		cr_assert_eq(present, (get(LNKSTA, 2) & PCI_EXP_LNKSTA_DLLLA) != 0);
+		bool link = get(LNKSTA, 2) & PCI_EXP_LNKSTA_DLLLA;
+		cr_assert(present || !link);
+		cr_assert_eq(card_id() != 0xffffffff, link && !pci_bridge_wants_reset(port));
+		if (step % 64 == 0)
+			pci_bridge_reset_done(port, false);
 		cr_assert_eq(get(SLTSTA, 2) & (PCI_EXP_SLTSTA_CC | PCI_EXP_SLTSTA_PFD | PCI_EXP_SLTSTA_MRLSC), 0);
 	}
 	cr_expect_eq(get(EXP, 1), PCI_CAP_ID_EXP);

@@ -24,7 +24,7 @@ static const struct pci_bridge_windows some_windows = {
 
 static void setup(void)
 {
-	fixture_init(256, &no_ops, &some_windows);
+	fixture_init(&with_slot, &no_ops, &some_windows);
 }
 
 static unsigned find_capability(unsigned id)
@@ -216,14 +216,15 @@ Test(bridge, more_ports_than_the_host_takes_are_refused_with_advice)
 	struct pci_bridge *ports[PCI_BRIDGES_MAX + 1];
 	struct tenon_error err = {0};
 	for (unsigned i = 1; i <= PCI_BRIDGES_MAX; i++) {
-		cr_assert_eq(pci_bridge_create(i + 10, &no_ops, &ports[i], &err), 0);
-		int code = pci_bridge_plug(&host, i + DEVICE, ports[i], &err);
+		const struct pci_bridge_options options = {.number = i + 10};
+		cr_assert_eq(pci_bridge_create(&options, &no_ops, &ports[i], &err), 0);
+		int code = pci_bridge_plug(&host, DEVICE + i / 8, i % 8, true, ports[i], &err);
 		if (i < PCI_BRIDGES_MAX)
 			cr_assert_eq(code, 0, "%s", err.message);
 		else
 			cr_expect_eq(code, -ENOSPC);
 	}
-	cr_expect(strstr(err.message, "root port 26: ") && strstr(err.message, "; "), "%s", err.message);
+	cr_expect(strstr(err.message, "bridge 50: ") && strstr(err.message, "; "), "%s", err.message);
 	for (unsigned i = 1; i <= PCI_BRIDGES_MAX; i++)
 		pci_bridge_destroy(ports[i]);
 }
@@ -232,10 +233,10 @@ Test(bridge, taken_slot_is_refused_and_the_port_is_not_on_the_host)
 {
 	struct pci_bridge *second;
 	struct tenon_error err = {0};
-	cr_assert_eq(pci_bridge_create(9, &no_ops, &second, &err), 0);
-	cr_expect_eq(pci_bridge_plug(&host, DEVICE, second, &err), -EBUSY);
+	cr_assert_eq(pci_bridge_create(&with_slot, &no_ops, &second, &err), 0);
+	cr_expect_eq(pci_bridge_plug(&host, DEVICE, 0, false, second, &err), -EBUSY);
 	cr_expect(strstr(err.message, "; "), "%s", err.message);
-	cr_expect_eq(host.port_count, 1);
+	cr_expect_eq(host.bridge_count, 1);
 	pci_bridge_destroy(second);
 	pci_bridge_destroy(NULL);
 }

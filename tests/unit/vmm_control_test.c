@@ -33,8 +33,10 @@ Test(control_request, each_command_is_known_by_its_name)
 {
 	static const char *const lines[] = {
 		"{\"command\":\"device-add\",\"device\":\"3b:00.0,rom=off,on-error=reset\"}",
-		"{\"command\":\"device-remove\",\"device\":\"0000:3b:00.0\",\"force\":true,\"timeout\":7}",
+		"{\"command\":\"device-remove\",\"device\":\"0000:3b:00.0\",\"force\":true,\"group\":true,\"timeout\":"
+		"7}",
 		"{\"command\":\"devices\"}",
+		"{\"command\":\"topology\"}",
 		"{\"command\":\"status\"}",
 		" { \"command\" : \"quit\" } ",
 	};
@@ -134,7 +136,8 @@ static void setup(void)
 	cr_assert_eq(tenon_space_create(NULL, &machine->space, &err), 0, "%s", err.message);
 	cr_assert_eq(slots_init(&machine->slots, &err), 0, "%s", err.message);
 	cr_assert_eq(pci_host_init(&machine->pci, 3, &machine->mmio, &err), 0, "%s", err.message);
-	cr_assert_eq(slots_plug(&machine->slots, &options, &machine->pci, &err), 0, "%s", err.message);
+	cr_assert_eq(slots_create(&machine->slots, &options, &err), 0, "%s", err.message);
+	cr_assert_eq(slots_arrange(&machine->slots, &options, &machine->pci, &err), 0, "%s", err.message);
 	cr_assert_eq(hotplug_create(machine, &hotplug, &err), 0, "%s", err.message);
 	cr_assert_eq(control_create(path, machine, hotplug, &control, &err), 0, "%s", err.message);
 }

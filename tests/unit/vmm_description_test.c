@@ -19,6 +19,8 @@ static struct memory memory = {
 	.part_count = 2,
 };
 
+static const uint16_t on_root_bus[] = {0x20, 0x23}, behind_port[] = {0x301, 0x3ff};
+
 static struct description usual(void)
 {
 	return (struct description){
@@ -33,10 +35,22 @@ static struct description usual(void)
 		.exit_device = true,
 		.rom_bytes = LAYOUT_ROM_BYTES_MAX,
 		.command_line = "mode=list a=b",
-		.places = {{.device = 4, .host_address = "0000:3b:00.0"},
-			   {.device = 5, .port = true, .host_address = "vfio-user:/run/dev.sock"},
-			   {.device = 6, .port = true}},
-		.place_count = 3,
+		.bridges = {{.device = 5},
+			    {.device = 6},
+			    {.device = 7, .function = 1},
+			    {.device = 7, .function = 2, .conventional = true}},
+		.bridge_count = 4,
+		.devices = {{.bridge = -1, .devfn = 4 << 3, .host_address = "0000:3b:00.0"},
+			    {.bridge = -1, .devfn = 4 << 3 | 3, .host_address = "0000:3b:00.3"},
+			    {.bridge = 0, .host_address = "vfio-user:/run/dev.sock"},
+			    {.bridge = 2, .devfn = 1, .host_address = "0000:05:00.1"},
+			    {.bridge = 2, .devfn = 0xff, .host_address = "0000:05:1f.7"},
+			    {.bridge = 3, .devfn = 9 << 3 | 5, .host_address = "0000:06:09.5"}},
+		.device_count = 6,
+		.groups = {{.rids = on_root_bus, .count = 2, .why = "0000:3b:00.1 is not assigned"},
+			   {.rids = behind_port, .count = 2, .bus_reset = true},
+			   {.rids = on_root_bus, .count = 1}},
+		.group_count = 3,
 	};
 }
 
@@ -167,6 +181,47 @@ Test(description, each_device_has_its_place_and_its_address_on_the_host)
 	cr_expect_lt(fdt_first_subnode(tree, node("/pcie@e0000000/pci@6")), 0);
 }
 
+Test(description, functions_other_than_0_are_in_the_unit_address_and_in_reg)
+{
+	const struct description description = usual();
+	build(&description);
+	cr_expect_eq(cell("/pcie@e0000000/device@4,3", "reg", 0), 4 << 11 | 3 << 8);
+	cr_expect_str_eq(text("/pcie@e0000000/device@4,3", "tenon,host-address"), "0000:3b:00.3");
+	cr_expect_eq(cell("/pcie@e0000000/pci@7,1", "reg", 0), 7 << 11 | 1 << 8);
+	cr_expect_str_eq(text("/pcie@e0000000/pci@7,1/device@0,1", "tenon,host-address"), "0000:05:00.1");
+	cr_expect_eq(cell("/pcie@e0000000/pci@7,1/device@1f,7", "reg", 0), 0xff << 8, "by ARI");
+	cr_expect_eq(cell("/pcie@e0000000/pci@7,2/device@9,5", "reg", 0), 9 << 11 | 5 << 8);
+}
+
+Test(description, conventional_bridge_is_told_from_a_root_port)
+{
+	const struct description description = usual();
+	build(&description);
+	cr_expect_not_null(fdt_getprop(tree, node("/pcie@e0000000/pci@7,2"), "tenon,conventional", NULL));
+	cr_expect_null(fdt_getprop(tree, node("/pcie@e0000000/pci@7,1"), "tenon,conventional", NULL));
+}
+
+Test(description, reset_groups_have_their_members_and_what_the_guest_may_do_or_why_not)
+{
+	struct description description = usual();
+	int bytes;
+	build(&description);
+	cr_expect_eq(cell("/reset-groups/group@0", "tenon,members", 0), 0x20);
+	cr_expect_eq(cell("/reset-groups/group@0", "tenon,members", 1), 0x23);
+	cr_expect_str_eq(text("/reset-groups/group@0", "tenon,why"), "0000:3b:00.1 is not assigned");
+	cr_expect_null(fdt_getprop(tree, node("/reset-groups/group@0"), "tenon,bus-reset", NULL));
+	cr_expect_eq(cell("/reset-groups/group@1", "reg", 0), 1);
+	cr_expect_eq(cell("/reset-groups/group@1", "tenon,members", 1), 0x3ff);
+	cr_expect_not_null(fdt_getprop(tree, node("/reset-groups/group@1"), "tenon,bus-reset", NULL));
+	cr_expect_null(fdt_getprop(tree, node("/reset-groups/group@1"), "tenon,why", NULL));
+	fdt_getprop(tree, node("/reset-groups/group@2"), "tenon,members", &bytes);
+	cr_expect_eq(bytes, 4);
+	cr_expect_null(fdt_getprop(tree, node("/reset-groups/group@2"), "tenon,why", NULL));
+	description.group_count = 0;
+	build(&description);
+	cr_expect_lt(fdt_first_subnode(tree, node("/reset-groups")), 0);
+}
+
 Test(description, ports_are_where_they_are)
 {
 	struct description description = usual();
@@ -218,15 +273,27 @@ Test(description, kernel_without_initrd_has_none)
 Test(description, largest_machine_fits)
 {
 	struct description description = usual();
+	char why[256];
+	memset(why, 'w', sizeof(why) - 1);
+	why[sizeof(why) - 1] = '\0';
 	description.cpu_count = 64;
-	description.place_count = DESCRIPTION_PLACES_MAX;
-	for (unsigned i = 0; i < DESCRIPTION_PLACES_MAX; i++)
-		description.places[i] = (struct description_place){
-			.device = i,
-			.port = true,
-			.host_address = "vfio-user:/run/some/rather/long/name/of/a/socket.sock"};
+	description.bridge_count = DESCRIPTION_BRIDGES_MAX;
+	for (unsigned i = 0; i < DESCRIPTION_BRIDGES_MAX; i++)
+		description.bridges[i] = (struct description_bridge){i / 8, i % 8, true};
+	description.device_count = description.group_count = DESCRIPTION_DEVICES_MAX;
+	for (unsigned i = 0; i < DESCRIPTION_DEVICES_MAX; i++) {
+		description.devices[i] = (struct description_device){
+			(int)i, 0xff, "vfio-user:/run/some/rather/long/name/of/a/socket.sock"};
+		description.groups[i] = (struct description_group){.rids = on_root_bus, .count = 1, .why = why};
+	}
 	build(&description);
-	cr_expect_lt(fdt_totalsize(tree), LAYOUT_FDT_BYTES / 2);
+	cr_expect_lt(fdt_totalsize(tree), LAYOUT_FDT_BYTES * 3 / 4);
+	static uint16_t all[DESCRIPTION_DEVICES_MAX];
+	int bytes;
+	description.groups[0] = (struct description_group){.rids = all, .count = DESCRIPTION_DEVICES_MAX};
+	build(&description);
+	fdt_getprop(tree, node("/reset-groups/group@0"), "tenon,members", &bytes);
+	cr_expect_eq(bytes, DESCRIPTION_DEVICES_MAX * 4);
 }
 
 Test(description, what_does_not_fit_is_refused_at_every_size)

@@ -275,12 +275,37 @@ Test(options, neighbours_are_not_duplicates)
 	options_finish(&options);
 }
 
-Test(options, a_slot_is_taken_once)
+Test(options, a_port_is_a_root_port_in_a_slot)
 {
-	expect_refused(WORDS("--kernel", "k", "--device", "3b:00.0,slot=4", "--device", "3c:00.0,slot=4"), "slot 4");
-	expect_refused(WORDS("--kernel", "k", "--device", "3b:00.0,slot=4,root-port", "--device", "3c:00.0", "--device",
-			     "3d:00.0,slot=4"),
-		       "0000:3b:00.0");
+	struct run_options options =
+		accept(WORDS("--kernel", "k", "--device", "3b:00.0,port=4", "--device", "3b:00.1,port=4"));
+	for (unsigned i = 0; i < 2; i++) {
+		cr_expect_eq(options.devices[i].slot, 4, "whether they may share it is the topology's affair");
+		cr_expect(options.devices[i].root_port);
+	}
+	options_finish(&options);
+	expect_refused(WORDS("--kernel", "k", "--device", "3b:00.0,port=32"), "--device: port");
+	expect_refused(WORDS("--kernel", "k", "--device", "3b:00.0,slot=3,port=4"), "slot 3 and slot 4");
+}
+
+Test(options, the_topology_mirrors_the_host_unless_told_otherwise)
+{
+	struct run_options options = accept(WORDS("--kernel", "k"));
+	cr_expect_eq(options.topology, TENON_TOPOLOGY_MIRROR);
+	options_finish(&options);
+	options = accept(WORDS("--kernel", "k", "--topology", "flat"));
+	cr_expect_eq(options.topology, TENON_TOPOLOGY_FLAT);
+	options_finish(&options);
+	expect_refused(WORDS("--kernel", "k", "--topology", "round"), "round");
+}
+
+Test(options, a_reset_group_is_named_for_devices_of_other_processes_only)
+{
+	struct run_options options = accept(WORDS("--kernel", "k", "--device", "vfio-user:/s,reset-group=card"));
+	cr_expect_str_eq(options.devices[0].reset_group, "card");
+	options_finish(&options);
+	expect_refused(WORDS("--kernel", "k", "--device", "vfio-user:/s,reset-group="), "reset-group");
+	expect_refused(WORDS("--kernel", "k", "--device", "3b:00.0,reset-group=card"), "3b:00.0: reset-group=");
 }
 
 Test(options, a_failure_leaves_nothing_to_finish)

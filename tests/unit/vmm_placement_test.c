@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Where BARs and the windows of root ports go. Most tests only say what must hold of any placement (check_placement); a random
- * one asks it of many sets of BARs.
+ * Where BARs and the windows of bridges go. Most tests only say what must hold of any placement (check_placement); a random
+ * one asks it of many machines.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -42,17 +42,20 @@ struct card {
 	struct tenon_bar_info bars[TENON_DEVICE_BARS];
 };
 
-/* Stands for a root port: placement only asks whether there is one. */
-static struct pci_bridge *const a_port = (struct pci_bridge *)(void *)"port";
+/* The buses of the machine of a test; those of the highest number that a device is behind, at least. */
+static struct placement_bus buses[PLACEMENT_BUSES_MAX];
+static unsigned bus_count;
 
 static struct placement_device on_root_bus(const char *name, const struct card *card)
 {
-	return (struct placement_device){.name = name, .bars = card->bars};
+	return (struct placement_device){.name = name, .bars = card->bars, .bus = -1};
 }
 
-static struct placement_device behind_port(const char *name, const struct card *card)
+static struct placement_device behind(unsigned bus, const char *name, const struct card *card)
 {
-	return (struct placement_device){.name = name, .bars = card->bars, .port = a_port};
+	if (bus >= bus_count)
+		bus_count = bus + 1;
+	return (struct placement_device){.name = name, .bars = card->bars, .bus = (int)bus};
 }
 
 /* ---- What must hold of any placement ---- */
@@ -101,25 +104,36 @@ static void check_bar(const struct placement_device *device, unsigned bar, const
 		cr_assert(inside(address, info->size_bytes, first64, (UINT64_C(1) << bits) - first64));
 }
 
-static void check_port(const struct placement_device *device)
+static void check_bus(const struct placement_bus *bus, const struct placement *placement)
 {
-	const struct pci_bridge_windows *port = &device->port_windows;
-	cr_assert_eq(port->io_first % (4 * KIB) + port->io_bytes % (4 * KIB), 0);
-	cr_assert_eq(port->memory_first % MIB + port->memory_bytes % MIB, 0);
-	cr_assert_eq(port->prefetch_first % MIB + port->prefetch_bytes % MIB, 0);
-	for (unsigned bar = 0; bar < TENON_DEVICE_BARS; bar++) {
-		const struct tenon_bar_info *info = &device->bars[bar];
-		uint64_t address = device->address[bar];
-		if (!info->size_bytes)
-			continue;
-		bool fits =
-			info->io ? inside(address, info->size_bytes, port->io_first, port->io_bytes)
-				 : inside(address, info->size_bytes, port->memory_first, port->memory_bytes) ||
-					   (info->prefetchable && inside(address, info->size_bytes,
-									 port->prefetch_first, port->prefetch_bytes));
-		cr_assert(fits, "%s BAR %u at %#lx is in no fitting window of its port", device->name, bar,
-			  (unsigned long)address);
-	}
+	const struct pci_bridge_windows *windows = &bus->windows;
+	cr_assert_eq(windows->io_first % (4 * KIB) + windows->io_bytes % (4 * KIB), 0);
+	cr_assert_eq(windows->memory_first % MIB + windows->memory_bytes % MIB, 0);
+	cr_assert_eq(windows->prefetch_first % MIB + windows->prefetch_bytes % MIB, 0);
+	if (windows->io_bytes)
+		cr_assert(inside(windows->io_first, windows->io_bytes, placement->io.first, placement->io.size_bytes));
+	if (windows->memory_bytes)
+		cr_assert(inside(windows->memory_first, windows->memory_bytes, placement->memory32.first,
+				 placement->memory32.size_bytes));
+	if (windows->prefetch_bytes)
+		cr_assert(inside(windows->prefetch_first, windows->prefetch_bytes, placement->memory64.first,
+				 placement->memory64.size_bytes));
+	if (bus->reserve)
+		cr_assert(windows->io_bytes >= PLACEMENT_RESERVED_IO_BYTES &&
+			  windows->memory_bytes >= PLACEMENT_RESERVED_MEMORY_BYTES && windows->prefetch_bytes >= MIB);
+}
+
+static void check_behind(const struct placement_device *device, unsigned bar)
+{
+	const struct pci_bridge_windows *windows = &buses[device->bus].windows;
+	const struct tenon_bar_info *info = &device->bars[bar];
+	uint64_t address = device->address[bar];
+	bool fits = info->io ? inside(address, info->size_bytes, windows->io_first, windows->io_bytes)
+			     : inside(address, info->size_bytes, windows->memory_first, windows->memory_bytes) ||
+				       (info->prefetchable && inside(address, info->size_bytes, windows->prefetch_first,
+								     windows->prefetch_bytes));
+	cr_assert(fits, "%s BAR %u at %#lx is in no fitting window of its bridge", device->name, bar,
+		  (unsigned long)address);
 }
 
 static void check_apart(const struct span *a, const struct span *b)
@@ -130,51 +144,50 @@ static void check_apart(const struct span *a, const struct span *b)
 		  (unsigned long)b->first);
 }
 
-/* Memory and I/O that one device's port, or one BAR on the root bus, takes for itself. */
-static unsigned collect(const struct placement_device *device, unsigned number, struct span *spans)
+/* All BARs of one bus, which no two may share an address of; of the root bus the bridges' windows, too. */
+static unsigned collect(const struct placement_device *devices, unsigned count, int bus, struct span *spans)
 {
-	unsigned count = 0;
-	if (device->port) {
-		const struct pci_bridge_windows *port = &device->port_windows;
-		const struct span windows[] = {{port->io_first, port->io_bytes, number, 100, true},
-					       {port->memory_first, port->memory_bytes, number, 101, false},
-					       {port->prefetch_first, port->prefetch_bytes, number, 102, false}};
-		for (unsigned i = 0; i < 3; i++) {
-			if (windows[i].size_bytes)
-				spans[count++] = windows[i];
+	unsigned found = 0;
+	for (unsigned i = 0; i < count; i++) {
+		for (unsigned bar = 0; devices[i].bus == bus && bar < TENON_DEVICE_BARS; bar++) {
+			if (devices[i].bars[bar].size_bytes)
+				spans[found++] = span_of(&devices[i], i, bar);
 		}
-		return count;
 	}
-	for (unsigned bar = 0; bar < TENON_DEVICE_BARS; bar++) {
-		if (device->bars[bar].size_bytes)
-			spans[count++] = span_of(device, number, bar);
+	for (unsigned i = 0; bus < 0 && i < bus_count; i++) {
+		const struct pci_bridge_windows *its = &buses[i].windows;
+		const struct span windows[] = {{its->io_first, its->io_bytes, i, 100, true},
+					       {its->memory_first, its->memory_bytes, i, 101, false},
+					       {its->prefetch_first, its->prefetch_bytes, i, 102, false}};
+		for (unsigned kind = 0; kind < 3; kind++) {
+			if (windows[kind].size_bytes)
+				spans[found++] = windows[kind];
+		}
 	}
-	return count;
+	return found;
 }
 
 static void check_placement(const struct placement_device *devices, unsigned count, const struct placement *placement,
 			    uint64_t first64, unsigned bits)
 {
-	static struct span spans[PLACEMENT_DEVICES_MAX * TENON_DEVICE_BARS];
-	unsigned span_count = 0;
+	static struct span spans[PLACEMENT_DEVICES_MAX * TENON_DEVICE_BARS + PLACEMENT_BUSES_MAX * 3];
 	for (unsigned i = 0; i < count; i++) {
-		struct span own[TENON_DEVICE_BARS];
-		unsigned own_count = 0;
 		for (unsigned bar = 0; bar < TENON_DEVICE_BARS; bar++) {
 			if (!devices[i].bars[bar].size_bytes)
 				continue;
 			check_bar(&devices[i], bar, placement, first64, bits);
-			own[own_count++] = span_of(&devices[i], i, bar);
-			for (unsigned other = 0; other + 1 < own_count; other++)
-				check_apart(&own[other], &own[own_count - 1]);
+			if (devices[i].bus >= 0)
+				check_behind(&devices[i], bar);
 		}
-		if (devices[i].port)
-			check_port(&devices[i]);
-		span_count += collect(&devices[i], i, spans + span_count);
 	}
-	for (unsigned i = 0; i < span_count; i++) {
-		for (unsigned j = 0; j < i; j++)
-			check_apart(&spans[j], &spans[i]);
+	for (int bus = -1; bus < (int)bus_count; bus++) {
+		unsigned span_count = collect(devices, count, bus, spans);
+		for (unsigned i = 0; i < span_count; i++) {
+			for (unsigned j = 0; j < i; j++)
+				check_apart(&spans[j], &spans[i]);
+		}
+		if (bus >= 0)
+			check_bus(&buses[bus], placement);
 	}
 }
 
@@ -182,7 +195,8 @@ static struct placement place(struct placement_device *devices, unsigned count)
 {
 	struct placement placement;
 	struct tenon_error err = {0};
-	cr_assert_eq(placement_compute(devices, count, 4 * GIB, BITS, &placement, &err), 0, "%s", err.message);
+	cr_assert_eq(placement_compute(devices, count, buses, bus_count, 4 * GIB, BITS, &placement, &err), 0, "%s",
+		     err.message);
 	check_placement(devices, count, &placement, 4 * GIB, BITS);
 	return placement;
 }
@@ -191,7 +205,7 @@ static void expect_refused(struct placement_device *devices, unsigned count, con
 {
 	struct placement placement;
 	struct tenon_error err = {0};
-	cr_assert_eq(placement_compute(devices, count, 4 * GIB, BITS, &placement, &err), -ENOSPC);
+	cr_assert_eq(placement_compute(devices, count, buses, bus_count, 4 * GIB, BITS, &placement, &err), -ENOSPC);
 	cr_expect(strstr(err.message, device) == err.message, "%s", err.message);
 	cr_expect(strstr(err.message, window), "%s", err.message);
 	cr_expect(strstr(err.message, "; "), "%s", err.message);
@@ -202,16 +216,16 @@ static void expect_refused(struct placement_device *devices, unsigned count, con
 Test(placement, nothing_to_place_needs_no_window)
 {
 	struct placement placement;
-	cr_assert_eq(placement_compute(NULL, 0, 4 * GIB, BITS, &placement, NULL), 0);
+	cr_assert_eq(placement_compute(NULL, 0, NULL, 0, 4 * GIB, BITS, &placement, NULL), 0);
 	cr_expect_eq(placement.io.size_bytes, 0);
 	cr_expect_eq(placement.memory32.size_bytes, 0);
 	cr_expect_eq(placement.memory64.size_bytes, 0);
 
 	const struct card bare = {0};
-	struct placement_device devices[] = {on_root_bus("bare", &bare), behind_port("bare behind a port", &bare)};
+	struct placement_device devices[] = {on_root_bus("bare", &bare), behind(0, "bare behind a port", &bare)};
 	placement = place(devices, 2);
 	cr_expect_eq(placement.io.size_bytes + placement.memory32.size_bytes + placement.memory64.size_bytes, 0);
-	cr_expect_eq(devices[1].port_windows.memory_bytes, 0);
+	cr_expect_eq(buses[0].windows.memory_bytes, 0);
 }
 
 Test(placement, each_kind_goes_to_its_window)
@@ -231,7 +245,7 @@ Test(placement, small_memory_bars_do_not_share_a_page)
 {
 	const struct card card = {{MEM32(16), MEM32(128), MEM32(256), MEM32(2 * KIB), MEM32(16), MEM32(4 * KIB)}};
 	struct placement_device devices[] = {on_root_bus("one", &card), on_root_bus("two", &card),
-					     behind_port("three", &card)};
+					     behind(0, "three", &card)};
 	place(devices, 3);
 }
 
@@ -243,7 +257,8 @@ Test(placement, bars_of_64_bits_lie_above_ram)
 		struct placement_device device = on_root_bus("card", &card);
 		struct placement placement;
 		struct tenon_error err = {0};
-		cr_assert_eq(placement_compute(&device, 1, ends[i], BITS, &placement, &err), 0, "%s", err.message);
+		cr_assert_eq(placement_compute(&device, 1, buses, bus_count, ends[i], BITS, &placement, &err), 0, "%s",
+			     err.message);
 		check_placement(&device, 1, &placement, ends[i], BITS);
 	}
 }
@@ -251,8 +266,8 @@ Test(placement, bars_of_64_bits_lie_above_ram)
 Test(placement, the_same_input_gives_the_same_addresses)
 {
 	const struct card card = {{MEM32(64 * KIB), MEM32(64 * KIB), PREFETCH64(MIB), {0}, IO(64)}};
-	struct placement_device first[] = {on_root_bus("one", &card), behind_port("two", &card)};
-	struct placement_device second[] = {on_root_bus("one", &card), behind_port("two", &card)};
+	struct placement_device first[] = {on_root_bus("one", &card), behind(0, "two", &card)};
+	struct placement_device second[] = {on_root_bus("one", &card), behind(0, "two", &card)};
 	place(first, 2);
 	place(second, 2);
 	for (unsigned i = 0; i < 2; i++)
@@ -274,7 +289,7 @@ Test(placement, as_many_devices_as_a_vm_can_have_fit)
 	const struct card card = {{IO(256), MEM32(64 * KIB), PREFETCH64(64 * MIB), {0}, MEM64(MIB)}};
 	struct placement_device devices[30];
 	for (unsigned i = 0; i < 30; i++)
-		devices[i] = i % 2 && i < 16 ? behind_port("card", &card) : on_root_bus("card", &card);
+		devices[i] = i % 2 && i < 16 ? behind(i / 2, "card", &card) : on_root_bus("card", &card);
 	place(devices, 30);
 }
 
@@ -283,17 +298,17 @@ Test(placement, as_many_devices_as_a_vm_can_have_fit)
 Test(placement, a_port_has_windows_for_what_is_behind_it_and_no_others)
 {
 	const struct card card = {{MEM32(16 * KIB)}};
-	struct placement_device device = behind_port("card", &card);
+	struct placement_device device = behind(0, "card", &card);
 	place(&device, 1);
-	cr_expect_eq(device.port_windows.memory_bytes, MIB);
-	cr_expect_eq(device.port_windows.io_bytes, 0);
-	cr_expect_eq(device.port_windows.prefetch_bytes, 0);
+	cr_expect_eq(buses[0].windows.memory_bytes, MIB);
+	cr_expect_eq(buses[0].windows.io_bytes, 0);
+	cr_expect_eq(buses[0].windows.prefetch_bytes, 0);
 }
 
 Test(placement, non_prefetchable_64_bit_bars_go_below_4_gib_behind_a_port_only)
 {
 	const struct card card = {{MEM64(16 * KIB), {0}, PREFETCH64(16 * KIB)}};
-	struct placement_device devices[] = {behind_port("behind", &card), on_root_bus("root", &card)};
+	struct placement_device devices[] = {behind(0, "behind", &card), on_root_bus("root", &card)};
 	place(devices, 2);
 	cr_expect_lt(devices[0].address[0], 4 * GIB);
 	cr_expect_geq(devices[0].address[2], 4 * GIB);
@@ -303,9 +318,77 @@ Test(placement, non_prefetchable_64_bit_bars_go_below_4_gib_behind_a_port_only)
 Test(placement, large_prefetchable_bars_fit_behind_a_port)
 {
 	const struct card card = {{PREFETCH64(64 * GIB), {0}, PREFETCH64(32 * MIB), {0}, MEM32(16 * MIB), IO(128)}};
-	struct placement_device devices[] = {behind_port("gpu 1", &card), behind_port("gpu 2", &card)};
+	struct placement_device devices[] = {behind(0, "gpu 1", &card), behind(1, "gpu 2", &card)};
 	place(devices, 2);
-	cr_expect_eq(devices[0].port_windows.prefetch_bytes, 64 * GIB + 32 * MIB);
+	cr_expect_eq(buses[0].windows.prefetch_bytes, 64 * GIB + 32 * MIB);
+}
+
+/* ---- Several devices behind one bridge ---- */
+
+Test(placement, devices_behind_one_bridge_share_its_windows)
+{
+	const struct card card = {{MEM32(64 * KIB), IO(256), PREFETCH64(256 * MIB)}};
+	struct placement_device devices[] = {behind(0, "one", &card), behind(0, "two", &card),
+					     behind(1, "other", &card)};
+	place(devices, 3);
+	cr_expect_eq(buses[0].windows.memory_bytes, MIB, "both fit into the least that a bridge has");
+	cr_expect_eq(buses[0].windows.io_bytes, 4 * KIB);
+	cr_expect_eq(buses[0].windows.prefetch_bytes, 512 * MIB);
+	cr_expect_eq(buses[1].windows.prefetch_bytes, 256 * MIB);
+}
+
+Test(placement, a_bridge_that_reserves_keeps_room_beside_what_is_behind_it)
+{
+	const struct card small = {{MEM32(64 * KIB)}}, large = {{MEM32(2 * PLACEMENT_RESERVED_MEMORY_BYTES)}};
+	struct placement_device devices[] = {behind(0, "small", &small), behind(1, "large", &large)};
+	buses[0].reserve = buses[1].reserve = true;
+	place(devices, 2);
+	cr_expect_eq(buses[0].windows.memory_bytes, PLACEMENT_RESERVED_MEMORY_BYTES);
+	cr_expect_eq(buses[1].windows.memory_bytes, 2 * PLACEMENT_RESERVED_MEMORY_BYTES);
+}
+
+Test(placement, as_many_devices_and_buses_as_there_can_be_fit)
+{
+	const struct card card = {{MEM32(64 * KIB), {0}, PREFETCH64(64 * MIB)}};
+	static struct placement_device devices[PLACEMENT_DEVICES_MAX];
+	for (unsigned i = 0; i < PLACEMENT_DEVICES_MAX; i++)
+		devices[i] = behind(i, "card", &card);
+	place(devices, PLACEMENT_DEVICES_MAX);
+	for (unsigned i = 0; i < PLACEMENT_DEVICES_MAX; i++)
+		devices[i] = behind(0, "card", &card);
+	place(devices, PLACEMENT_DEVICES_MAX);
+	cr_expect_eq(buses[0].windows.prefetch_bytes, PLACEMENT_DEVICES_MAX * 64 * MIB);
+}
+
+Test(placement, devices_that_only_together_are_too_large_for_their_bridge_are_refused)
+{
+	const struct card card = {{MEM32(256 * MIB)}};
+	struct placement_device devices[] = {behind(0, "0000:05:00.0", &card), behind(0, "0000:05:00.1", &card)};
+	place(devices, 2);
+	struct placement_device three[] = {devices[0], devices[1], behind(0, "0000:05:00.2", &card)};
+	expect_refused(three, 3, "0000:05:00.0", "32-bit");
+}
+
+Test(placement, a_bridge_for_which_there_is_no_room_is_named_itself)
+{
+	struct placement placement;
+	struct tenon_error err = {0};
+	for (unsigned i = 0; i < 16; i++)
+		buses[i] = (struct placement_bus){.name = "--hotplug-ports", .reserve = true};
+	cr_assert_eq(placement_compute(NULL, 0, buses, 16, 4 * GIB, BITS, &placement, &err), -ENOSPC);
+	cr_expect(strstr(err.message, "--hotplug-ports: ") == err.message, "%s", err.message);
+	cr_expect(strstr(err.message, "; "), "%s", err.message);
+}
+
+Test(placement, more_buses_than_it_takes_are_refused)
+{
+	static struct placement_bus many[PLACEMENT_BUSES_MAX + 1];
+	struct placement placement;
+	struct tenon_error err = {0};
+	cr_assert_eq(placement_compute(NULL, 0, many, PLACEMENT_BUSES_MAX + 1, 4 * GIB, BITS, &placement, &err),
+		     -ENOSPC);
+	cr_expect(strstr(err.message, "65 ports: ") == err.message && strstr(err.message, "; "), "%s", err.message);
+	cr_expect_eq(placement_compute(NULL, 0, many, PLACEMENT_BUSES_MAX, 4 * GIB, BITS, &placement, &err), 0);
 }
 
 /* ---- Too large ---- */
@@ -327,11 +410,13 @@ Test(placement, a_device_that_is_too_large_is_named_with_the_window)
 		for (unsigned port = 0; port < 2; port++) {
 			struct placement_device devices[] = {on_root_bus("0000:01:00.0", &small),
 							     on_root_bus("0000:3b:00.0", &cases[i].card)};
-			devices[1].port = port ? a_port : NULL;
+			if (port)
+				devices[1] = behind(0, devices[1].name, &cases[i].card);
 			/* Alone it is too large already, so no other can be to blame. */
 			expect_refused(devices + 1, 1, "0000:3b:00.0", cases[i].window);
 			struct placement placement;
-			cr_expect_eq(placement_compute(devices, 2, 4 * GIB, BITS, &placement, NULL), -ENOSPC);
+			cr_expect_eq(placement_compute(devices, 2, buses, bus_count, 4 * GIB, BITS, &placement, NULL),
+				     -ENOSPC);
 		}
 	}
 }
@@ -354,11 +439,12 @@ Test(placement, sizes_that_no_address_space_holds_are_refused_and_do_not_wrap_ar
 		for (unsigned port = 0; port < 2; port++) {
 			struct placement_device devices[] = {on_root_bus("0000:01:00.0", &small),
 							     on_root_bus("0000:3b:00.0", &cards[i])};
-			devices[1].port = port ? a_port : NULL;
+			if (port)
+				devices[1] = behind(0, devices[1].name, &cards[i]);
 			struct placement placement;
 			struct tenon_error err = {0};
-			cr_expect_eq(placement_compute(devices, 2, 4 * GIB, BITS, &placement, &err), -ENOSPC,
-				     "case %zu, port %u", i, port);
+			cr_expect_eq(placement_compute(devices, 2, buses, bus_count, 4 * GIB, BITS, &placement, &err),
+				     -ENOSPC, "case %zu, port %u", i, port);
 			cr_expect(strstr(err.message, "0000:3b:00.0"), "case %zu, port %u: %s", i, port, err.message);
 		}
 	}
@@ -369,8 +455,10 @@ Test(placement, many_small_devices_that_fill_the_io_window_are_refused_with_advi
 	const struct card card = {{IO(16)}};
 	struct placement_device devices[16];
 	for (unsigned i = 0; i < 16; i++)
-		devices[i] = behind_port("0000:05:00.0", &card);
+		devices[i] = behind(i, "0000:05:00.0", &card);
+	bus_count = 15;
 	place(devices, 15);
+	bus_count = 16;
 	/* Each bridge window has 4 KiB at least, and there are 60. */
 	expect_refused(devices, 16, "0000:05:00.0", "I/O window");
 }
@@ -381,7 +469,7 @@ Test(placement, more_devices_than_it_takes_are_refused)
 	const struct card card = {{MEM32(4 * KIB)}};
 	for (unsigned i = 0; i <= PLACEMENT_DEVICES_MAX; i++)
 		devices[i] = on_root_bus("card", &card);
-	expect_refused(devices, PLACEMENT_DEVICES_MAX + 1, "33 devices", "");
+	expect_refused(devices, PLACEMENT_DEVICES_MAX + 1, "65 devices", "");
 	place(devices, PLACEMENT_DEVICES_MAX);
 }
 
@@ -421,27 +509,61 @@ static struct card random_card(void)
 	return card;
 }
 
-Test(placement, any_set_of_bars_is_placed_without_overlap_or_refused_in_words, .timeout = 120)
+static struct card cards[PLACEMENT_DEVICES_MAX];
+
+/* Devices on the root bus and on buses of any number of devices, some of which have none and some of which reserve. */
+static unsigned random_machine(struct placement_device *devices, bool large)
 {
-	static struct card cards[PLACEMENT_DEVICES_MAX];
+	unsigned count = 1 + (unsigned)random_below(large ? PLACEMENT_DEVICES_MAX : 6);
+	bus_count = (unsigned)random_below(large ? 40 : 5);
+	for (unsigned i = 0; i < bus_count; i++)
+		buses[i] = (struct placement_bus){.name = "0000:01:00.0", .reserve = random_below(8) == 0};
+	for (unsigned i = 0; i < count; i++) {
+		cards[i] = random_card();
+		devices[i] = bus_count && random_below(3)
+				     ? behind((unsigned)random_below(bus_count), "0000:01:00.0", &cards[i])
+				     : on_root_bus("0000:01:00.0", &cards[i]);
+	}
+	return count;
+}
+
+/* The same machine again: nothing of the first answer may show in the second. */
+static void check_same(const struct placement_device *devices, unsigned count, uint64_t first64, unsigned bits,
+		       const struct placement *placement)
+{
+	static struct placement_device again[PLACEMENT_DEVICES_MAX];
+	static struct placement_bus its_buses[PLACEMENT_BUSES_MAX];
+	struct placement other;
+	for (unsigned i = 0; i < count; i++) {
+		again[i] = devices[i];
+		memset(again[i].address, 0, sizeof(again[i].address));
+	}
+	for (unsigned i = 0; i < bus_count; i++)
+		its_buses[i] = (struct placement_bus){.name = buses[i].name, .reserve = buses[i].reserve};
+	cr_assert_eq(placement_compute(again, count, its_buses, bus_count, first64, bits, &other, NULL), 0);
+	for (unsigned i = 0; i < count; i++)
+		cr_assert_arr_eq(again[i].address, devices[i].address, sizeof(again[i].address));
+	for (unsigned i = 0; i < bus_count; i++)
+		cr_assert_eq(memcmp(&its_buses[i].windows, &buses[i].windows, sizeof(buses[i].windows)), 0);
+	cr_assert_eq(memcmp(&other, placement, sizeof(other)), 0);
+}
+
+Test(placement, any_machine_is_placed_without_overlap_or_refused_in_words, .timeout = 300)
+{
 	static struct placement_device devices[PLACEMENT_DEVICES_MAX];
-	unsigned placed = 0, rounds = 5000;
+	unsigned placed = 0, rounds = 12000;
 	for (unsigned round = 0; round < rounds; round++) {
 		random_state = round;
-		unsigned count = 1 + (unsigned)random_below(round % 4 ? 6 : PLACEMENT_DEVICES_MAX);
-		for (unsigned i = 0; i < count; i++) {
-			cards[i] = random_card();
-			devices[i] = random_below(3) ? on_root_bus("0000:01:00.0", &cards[i])
-						     : behind_port("0000:01:00.0", &cards[i]);
-		}
+		unsigned count = random_machine(devices, round % 4 == 0);
 		uint64_t first64 = 4 * GIB + random_below(64 * 1024) * 2 * MIB;
 		unsigned bits = 36 + (unsigned)random_below(17);
 		struct placement placement;
 		struct tenon_error err = {0};
-		int code = placement_compute(devices, count, first64, bits, &placement, &err);
+		int code = placement_compute(devices, count, buses, bus_count, first64, bits, &placement, &err);
 		if (code == 0) {
 			placed++;
 			check_placement(devices, count, &placement, first64, bits);
+			check_same(devices, count, first64, bits, &placement);
 		} else {
 			cr_assert_eq(code, -ENOSPC, "round %u", round);
 			cr_assert(strstr(err.message, "0000:01:00.0: ") == err.message, "round %u: %s", round,
@@ -457,21 +579,22 @@ Test(placement, any_set_of_bars_is_placed_without_overlap_or_refused_in_words, .
 Test(placement, expansion_rom_goes_below_4_gib_and_overlaps_nothing)
 {
 	const struct card card = {.bars = {MEM32(64 * KIB), MEM64(1 * MIB)}};
-	for (unsigned behind = 0; behind < 2; behind++) {
-		struct placement_device device = behind ? behind_port("card", &card) : on_root_bus("card", &card);
+	for (unsigned port = 0; port < 2; port++) {
+		struct placement_device device = port ? behind(0, "card", &card) : on_root_bus("card", &card);
 		struct placement placement;
 		struct tenon_error err = {0};
 		device.rom_bytes = 128 * KIB;
-		cr_assert_eq(placement_compute(&device, 1, 4 * GIB, BITS, &placement, &err), 0, "%s", err.message);
+		cr_assert_eq(placement_compute(&device, 1, buses, bus_count, 4 * GIB, BITS, &placement, &err), 0, "%s",
+			     err.message);
 		uint64_t rom = device.address[TENON_DEVICE_ROM], bar = device.address[0];
 		cr_expect_eq(rom % (128 * KIB), 0);
 		cr_expect(rom >= placement.memory32.first &&
 			  rom + 128 * KIB <= placement.memory32.first + placement.memory32.size_bytes);
 		cr_expect(rom + 128 * KIB <= bar || bar + 64 * KIB <= rom);
-		if (behind)
-			cr_expect(rom >= device.port_windows.memory_first &&
-				  rom + 128 * KIB <=
-					  device.port_windows.memory_first + device.port_windows.memory_bytes);
+		const struct pci_bridge_windows *windows = &buses[0].windows;
+		if (port)
+			cr_expect(rom >= windows->memory_first &&
+				  rom + 128 * KIB <= windows->memory_first + windows->memory_bytes);
 	}
 }
 
@@ -480,22 +603,22 @@ Test(placement, device_without_expansion_rom_gets_no_place_for_one)
 	const struct card card = {.bars = {MEM32(64 * KIB)}};
 	struct placement_device device = on_root_bus("card", &card);
 	struct placement placement;
-	cr_assert_eq(placement_compute(&device, 1, 4 * GIB, BITS, &placement, NULL), 0);
+	cr_assert_eq(placement_compute(&device, 1, buses, bus_count, 4 * GIB, BITS, &placement, NULL), 0);
 	cr_expect_eq(device.address[TENON_DEVICE_ROM], 0);
 }
 
 /* ---- Ports for devices that come later ---- */
 
-static struct placement_device empty_port(void)
-{
-	return (struct placement_device){.name = "--hotplug-ports", .port = a_port, .reserve = true};
-}
-
-static struct placement reserve(struct placement_device *devices, unsigned count)
+static struct placement reserve(struct placement_device *devices, unsigned count, unsigned ports, unsigned bits)
 {
 	struct placement placement;
 	struct tenon_error err = {0};
-	cr_assert_eq(placement_compute(devices, count, 4 * GIB, BITS, &placement, &err), 0, "%s", err.message);
+	bus_count = ports;
+	for (unsigned i = 0; i < ports; i++)
+		buses[i] = (struct placement_bus){.name = "--hotplug-ports", .reserve = true};
+	cr_assert_eq(placement_compute(devices, count, buses, bus_count, 4 * GIB, bits, &placement, &err), 0,
+		     "%u bits: %s", bits, err.message);
+	check_placement(devices, count, &placement, 4 * GIB, bits);
 	return placement;
 }
 
@@ -503,27 +626,14 @@ Test(placement, empty_ports_get_windows_that_do_not_overlap)
 {
 	enum { PORTS = 8 };
 	static const struct card card = {{MEM64(1 * MIB), {0}, PREFETCH64(8 * GIB)}};
-	struct placement_device devices[PORTS + 1];
-	devices[0] = on_root_bus("card", &card);
-	for (unsigned i = 1; i <= PORTS; i++)
-		devices[i] = empty_port();
-	struct placement placement = reserve(devices, PORTS + 1);
-	for (unsigned i = 1; i <= PORTS; i++) {
-		const struct pci_bridge_windows *windows = &devices[i].port_windows;
+	struct placement_device device = on_root_bus("card", &card);
+	reserve(&device, 1, PORTS, BITS);
+	for (unsigned i = 0; i < PORTS; i++) {
+		const struct pci_bridge_windows *windows = &buses[i].windows;
 		cr_expect_eq(windows->io_bytes, PLACEMENT_RESERVED_IO_BYTES);
 		cr_expect_eq(windows->memory_bytes, PLACEMENT_RESERVED_MEMORY_BYTES);
 		cr_expect_geq(windows->prefetch_bytes, 1 * GIB);
 		cr_expect_eq(windows->prefetch_first % windows->prefetch_bytes, 0, "one BAR can fill it");
-		cr_expect(inside(windows->memory_first, windows->memory_bytes, placement.memory32.first,
-				 placement.memory32.size_bytes));
-		cr_expect(inside(windows->prefetch_first, windows->prefetch_bytes, placement.memory64.first,
-				 placement.memory64.size_bytes));
-		for (unsigned other = 1; other < i; other++) {
-			const struct pci_bridge_windows *its = &devices[other].port_windows;
-			cr_expect_neq(windows->io_first, its->io_first);
-			cr_expect_neq(windows->memory_first, its->memory_first);
-			cr_expect_neq(windows->prefetch_first, its->prefetch_first);
-		}
 	}
 }
 
@@ -531,14 +641,8 @@ Test(placement, reserved_windows_shrink_until_they_take_half_of_the_address_spac
 {
 	static const unsigned bits[] = {36, 39, 40, 46, 52};
 	for (unsigned i = 0; i < sizeof(bits) / sizeof(bits[0]); i++) {
-		struct placement_device devices[8];
-		struct placement placement;
-		struct tenon_error err = {0};
-		for (unsigned port = 0; port < 8; port++)
-			devices[port] = empty_port();
-		cr_assert_eq(placement_compute(devices, 8, 4 * GIB, bits[i], &placement, &err), 0, "%u bits: %s",
-			     bits[i], err.message);
-		uint64_t bytes = devices[0].port_windows.prefetch_bytes;
+		reserve(NULL, 0, 8, bits[i]);
+		uint64_t bytes = buses[0].windows.prefetch_bytes;
 		cr_expect_leq(8 * bytes, ((1ull << bits[i]) - 4 * GIB) / 2, "%u bits", bits[i]);
 		cr_expect_leq(bytes, PLACEMENT_RESERVED_PREFETCH_BYTES);
 		cr_expect(bytes == PLACEMENT_RESERVED_PREFETCH_BYTES || 16 * bytes > ((1ull << bits[i]) - 4 * GIB) / 2,
@@ -549,35 +653,32 @@ Test(placement, reserved_windows_shrink_until_they_take_half_of_the_address_spac
 Test(placement, a_late_device_is_placed_inside_its_ports_windows)
 {
 	static const struct card card = {{MEM64(16 * 1024), {0}, PREFETCH64(256 * MIB), {0}, IO(64), MEM32(4096)}};
-	struct placement_device port = empty_port();
+	struct placement_device late = behind(0, "late", &card);
 	struct tenon_error err = {0};
-	reserve(&port, 1);
-	port.bars = card.bars;
-	port.rom_bytes = 64 * 1024;
-	cr_assert_eq(placement_inside(&port, &err), 0, "%s", err.message);
-	const struct pci_bridge_windows *windows = &port.port_windows;
-	cr_expect(inside(port.address[0], 16 * 1024, windows->memory_first, windows->memory_bytes));
-	cr_expect(inside(port.address[2], 256 * MIB, windows->prefetch_first, windows->prefetch_bytes));
-	cr_expect(inside(port.address[4], 64, windows->io_first, windows->io_bytes));
-	cr_expect(inside(port.address[5], 4096, windows->memory_first, windows->memory_bytes));
-	cr_expect(inside(port.address[6], 64 * 1024, windows->memory_first, windows->memory_bytes));
-	cr_expect_eq(port.address[2] % (256 * MIB), 0);
+	reserve(NULL, 0, 1, BITS);
+	late.rom_bytes = 64 * 1024;
+	const struct pci_bridge_windows *windows = &buses[0].windows;
+	cr_assert_eq(placement_inside(&late, windows, &err), 0, "%s", err.message);
+	cr_expect(inside(late.address[0], 16 * 1024, windows->memory_first, windows->memory_bytes));
+	cr_expect(inside(late.address[2], 256 * MIB, windows->prefetch_first, windows->prefetch_bytes));
+	cr_expect(inside(late.address[4], 64, windows->io_first, windows->io_bytes));
+	cr_expect(inside(late.address[5], 4096, windows->memory_first, windows->memory_bytes));
+	cr_expect(inside(late.address[6], 64 * 1024, windows->memory_first, windows->memory_bytes));
+	cr_expect_eq(late.address[2] % (256 * MIB), 0);
 }
 
 Test(placement, a_late_device_that_does_not_fit_is_refused_with_the_windows_size)
 {
-	static const struct card cards[] = {
+	static const struct card large[] = {
 		{{MEM32(PLACEMENT_RESERVED_MEMORY_BYTES), MEM32(4096)}},
 		{{PREFETCH64(2 * PLACEMENT_RESERVED_PREFETCH_BYTES)}},
 		{{PREFETCH64(1ull << 63), {0}, PREFETCH64(1ull << 63)}},
 	};
-	for (unsigned i = 0; i < sizeof(cards) / sizeof(cards[0]); i++) {
-		struct placement_device port = empty_port();
+	for (unsigned i = 0; i < sizeof(large) / sizeof(large[0]); i++) {
+		struct placement_device late = behind(0, "late", &large[i]);
 		struct tenon_error err = {0};
-		reserve(&port, 1);
-		port.bars = cards[i].bars;
-		port.name = "late";
-		cr_expect_eq(placement_inside(&port, &err), -ENOSPC);
+		reserve(NULL, 0, 1, BITS);
+		cr_expect_eq(placement_inside(&late, &buses[0].windows, &err), -ENOSPC);
 		cr_expect(strstr(err.message, "late: BAR ") && strstr(err.message, "KiB; "), "%s", err.message);
 	}
 }

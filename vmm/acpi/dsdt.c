@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * The DSDT's content: processors, the PCI host bridge and its root ports, what is reserved on the board, the serial
+ * The DSDT's content: processors, the PCI host bridge and the bridges on its bus, what is reserved on the board, the serial
  * port. Read it as ASL. It has no state and no hardware access of its own: every method computes its answer from its
  * arguments.
  */
@@ -9,8 +9,8 @@
 #include "../layout.h"
 #include "dsdt.h"
 
-#define PINS             4 /* INTA to INTD; 0 to 3 in a _PRT */
-#define ROOT_BUS_DEVICES 32
+#define PINS        4 /* INTA to INTD; 0 to 3 in a _PRT */
+#define BUS_DEVICES 32
 
 /* _OSC status, first dword (ACPI 6.2.11) */
 #define OSC_UNRECOGNIZED_UUID     0x04
@@ -90,20 +90,24 @@ static unsigned root_bus_gsi(unsigned device, unsigned pin)
 /*
  * A bridge drives its own pin (d + p) % 4 for pin p of device d on its secondary bus (PCI-to-PCI Bridge Architecture
  * Specification 1.2, 9.1), and that pin is routed like any other of the root bus. A link has no device but number 0
- * (PCI Express Base Specification, 7.3.1), whose functions may use all four pins.
+ * (PCI Express Base Specification, 7.3.1), whose functions may use all four pins. The name has device and function, as
+ * one slot may have several bridges.
  */
-static void root_port(struct aml *aml, unsigned port)
+static void pci_bridge(struct aml *aml, const struct acpi_bridge *bridge)
 {
+	const unsigned device_count = bridge->conventional ? BUS_DEVICES : 1;
 	char name[5];
-	snprintf(name, sizeof(name), "RP%02X", port & 0xff);
+	snprintf(name, sizeof(name), "%s%02X", bridge->conventional ? "BR" : "RP",
+		 (bridge->device << 3 | bridge->function) & 0xff);
 	AML_DEVICE(aml, name)
 	{
-		aml_name(aml, "_ADR", aml_integer((uint64_t)port << 16));
+		aml_name(aml, "_ADR", aml_integer((uint64_t)bridge->device << 16 | bridge->function));
 		AML_PACKAGE(aml, "_PRT")
 		{
-			const unsigned device = 0;
-			for (unsigned pin = 0; pin < PINS; pin++)
-				interrupt_route(aml, device, pin, root_bus_gsi(port, (device + pin) % PINS));
+			for (unsigned device = 0; device < device_count; device++)
+				for (unsigned pin = 0; pin < PINS; pin++)
+					interrupt_route(aml, device, pin,
+							root_bus_gsi(bridge->device, (device + pin) % PINS));
 		}
 	}
 }
@@ -138,12 +142,12 @@ static void host_bridge(struct aml *aml, const struct acpi_machine *machine)
 		host_bridge_osc(aml);
 		AML_PACKAGE(aml, "_PRT")
 		{
-			for (unsigned device = 0; device < ROOT_BUS_DEVICES; device++)
+			for (unsigned device = 0; device < BUS_DEVICES; device++)
 				for (unsigned pin = 0; pin < PINS; pin++)
 					interrupt_route(aml, device, pin, root_bus_gsi(device, pin));
 		}
-		for (unsigned i = 0; i < machine->root_port_count; i++)
-			root_port(aml, machine->root_port_devices[i]);
+		for (unsigned i = 0; i < machine->bridge_count; i++)
+			pci_bridge(aml, &machine->bridges[i]);
 	}
 }
 

@@ -168,6 +168,26 @@ static bool window_fits(const struct acpi_window *window, uint64_t limit)
 	return window->size_bytes == 0 || (window->first <= limit && window->size_bytes <= limit - window->first);
 }
 
+static int check_bridges(const struct acpi_machine *machine, struct tenon_error *err)
+{
+	uint8_t seen[32] = {0}; /* by device, a bit for each function */
+	if (machine->bridge_count > ACPI_BRIDGES_MAX)
+		return tenon_fail(err, -EINVAL, "acpi: cannot describe %u bridges: at most %d are possible",
+				  machine->bridge_count, ACPI_BRIDGES_MAX);
+	for (unsigned i = 0; i < machine->bridge_count; i++) {
+		unsigned device = machine->bridges[i].device, function = machine->bridges[i].function;
+		if (device > 31 || function > 7)
+			return tenon_fail(err, -EINVAL, "acpi: bridge %u: there is no device %u, function %u", i,
+					  device, function);
+		if (seen[device] & 1u << function)
+			return tenon_fail(err, -EINVAL,
+					  "acpi: bridge %u: device %u, function %u is another bridge's place", i,
+					  device, function);
+		seen[device] |= (uint8_t)(1u << function);
+	}
+	return 0;
+}
+
 static int check_machine(const struct acpi_machine *machine, struct tenon_error *err)
 {
 	if (machine->cpu_count < 1 || machine->cpu_count > ACPI_CPUS_MAX)
@@ -184,18 +204,7 @@ static int check_machine(const struct acpi_machine *machine, struct tenon_error 
 	if (!window_fits(&machine->pci64, UINT64_MAX))
 		return tenon_fail(err, -EINVAL, "acpi: the 64-bit PCI window ends above 2^64");
 
-	if (machine->root_port_count > ACPI_ROOT_PORTS_MAX)
-		return tenon_fail(err, -EINVAL, "acpi: cannot describe %u root ports: at most %d are possible",
-				  machine->root_port_count, ACPI_ROOT_PORTS_MAX);
-	uint32_t seen = 0;
-	for (unsigned i = 0; i < machine->root_port_count; i++) {
-		unsigned device = machine->root_port_devices[i];
-		if (device > 31 || seen & 1u << device)
-			return tenon_fail(err, -EINVAL, "acpi: root port %u: device number %u is %s", i, device,
-					  device > 31 ? "above 31" : "that of another root port");
-		seen |= 1u << device;
-	}
-	return 0;
+	return check_bridges(machine, err);
 }
 
 int acpi_build(const struct acpi_machine *machine, uint8_t *bytes, size_t capacity, struct tenon_error *err)

@@ -11,12 +11,18 @@
 
 #include <tenon/error.h>
 
-#define ACPI_CPUS_MAX       64
-#define ACPI_ROOT_PORTS_MAX 16
+#define ACPI_CPUS_MAX    64
+#define ACPI_BRIDGES_MAX 40
 
 struct acpi_window {
 	uint64_t first;
 	uint64_t size_bytes; /* 0: absent */
+};
+
+/* A bridge on bus 0. Its secondary bus gets a _PRT: for device 0 behind a root port, for all 32 behind a conventional bridge. */
+struct acpi_bridge {
+	unsigned device, function;
+	bool conventional;
 };
 
 /* What the tables describe. Fixed addresses and ports come from layout.h. */
@@ -26,10 +32,9 @@ struct acpi_machine {
 	struct acpi_window pci_io; /* host bridge windows */
 	struct acpi_window pci32;
 	struct acpi_window pci64;
-	bool exit_device; /* describe the exit device (_HID "TNON0001") with its port */
-	/* Device numbers (function 0) of the root ports on bus 0, each once. Their secondary buses get a _PRT. */
-	unsigned root_port_devices[ACPI_ROOT_PORTS_MAX];
-	unsigned root_port_count;
+	bool exit_device;                             /* describe the exit device (_HID "TNON0001") with its port */
+	struct acpi_bridge bridges[ACPI_BRIDGES_MAX]; /* no two at one place */
+	unsigned bridge_count;
 };
 
 /**

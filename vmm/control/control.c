@@ -149,6 +149,7 @@ static void submit(struct control *control, struct client *client, struct contro
 		work->action = HOTPLUG_REMOVE;
 		snprintf(work->address, sizeof(work->address), "%s", request->device.address);
 		work->force = request->force;
+		work->group = request->group;
 		work->timeout_seconds = request->timeout_seconds;
 	}
 	client->busy = true;
@@ -160,6 +161,9 @@ static void execute(struct control *control, struct client *client, struct contr
 	switch (request->command) {
 	case CONTROL_DEVICES:
 		answer(client, describe_devices(&control->machine->slots));
+		break;
+	case CONTROL_TOPOLOGY:
+		answer(client, describe_topology(&control->machine->slots));
 		break;
 	case CONTROL_STATUS:
 		answer(client, describe_status(control->machine, control->started_ns));

@@ -4,6 +4,7 @@
 
 #include "describe.h"
 #include "log.h"
+#include "topology_json.h"
 
 json_object *describe_success(void)
 {
@@ -49,11 +50,11 @@ static json_object *describe_slot(const struct slot *slot, const struct assigned
 	struct pci_slot_state state = {0};
 	slot_name(slot, text, sizeof(text));
 	json_object_object_add(object, "slot", json_object_new_string(text));
-	if (slot->port) {
-		pci_bridge_slot(slot->port, &state);
-		snprintf(text, sizeof(text), "00:%02x.0", slot->number);
+	if (slot->bridge) {
+		pci_bridge_slot(slot->bridge, &state);
+		snprintf(text, sizeof(text), "00:%02x.%x", slot->device, slot->function);
 	}
-	json_object_object_add(object, "port", slot->port ? json_object_new_string(text) : NULL);
+	json_object_object_add(object, "port", slot->bridge ? json_object_new_string(text) : NULL);
 	json_object_object_add(object, "device", info ? json_object_new_string(info->address) : NULL);
 	if (!info) {
 		json_object_object_add(object, "state", json_object_new_string("empty"));
@@ -63,7 +64,7 @@ static json_object *describe_slot(const struct slot *slot, const struct assigned
 	json_object_object_add(object, "id", json_object_new_string(text));
 	snprintf(text, sizeof(text), "%06x", info->class_code);
 	json_object_object_add(object, "class", json_object_new_string(text));
-	json_object_object_add(object, "state", json_object_new_string(slot->port ? state_of(&state) : "fixed"));
+	json_object_object_add(object, "state", json_object_new_string(slot->removable ? state_of(&state) : "fixed"));
 	return object;
 }
 
@@ -72,11 +73,20 @@ json_object *describe_devices(struct slots *slots)
 	json_object *object = describe_success(), *list = json_object_new_array();
 	for (unsigned i = 0; i < slots->count; i++) {
 		struct assigned *assigned = slots_hold(slots, i);
+		if (!assigned && slots->slot[i].leader != &slots->slot[i])
+			continue; /* its port is the leader's */
 		json_object_array_add(list, describe_slot(&slots->slot[i], assigned));
 		if (assigned)
 			slots_release(assigned);
 	}
 	json_object_object_add(object, "slots", list);
+	return object;
+}
+
+json_object *describe_topology(struct slots *slots)
+{
+	json_object *object = describe_success();
+	json_object_object_add(object, "topology", topology_json(slots));
 	return object;
 }
 
@@ -87,7 +97,7 @@ json_object *describe_status(struct machine *machine, uint64_t started_ns)
 	for (unsigned i = 0; i < machine->slots.count; i++) {
 		struct assigned *assigned = slots_hold(&machine->slots, i);
 		devices += assigned != NULL;
-		empty += !assigned;
+		empty += !assigned && machine->slots.slot[i].leader == &machine->slots.slot[i];
 		if (assigned)
 			slots_release(assigned);
 	}

@@ -14,6 +14,9 @@ json_object *describe_result(const struct hotplug_result *result);
 /** Every device and every empty root port. From any thread. */
 json_object *describe_devices(struct slots *slots);
 
+/** Which devices the guest sees reset together. From any thread. */
+json_object *describe_topology(struct slots *slots);
+
 /** @param started_ns  when the VM was made, by log_now_ns */
 json_object *describe_status(struct machine *machine, uint64_t started_ns);
 

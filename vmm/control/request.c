@@ -10,11 +10,9 @@
 #define DEPTH_MAX 4 /* of nested objects and arrays, none of which a request has */
 
 static const char *const names[CONTROL_COMMANDS] = {
-	[CONTROL_DEVICE_ADD] = "device-add",
-	[CONTROL_DEVICE_REMOVE] = "device-remove",
-	[CONTROL_DEVICES] = "devices",
-	[CONTROL_STATUS] = "status",
-	[CONTROL_QUIT] = "quit",
+	[CONTROL_DEVICE_ADD] = "device-add", [CONTROL_DEVICE_REMOVE] = "device-remove",
+	[CONTROL_DEVICES] = "devices",       [CONTROL_TOPOLOGY] = "topology",
+	[CONTROL_STATUS] = "status",         [CONTROL_QUIT] = "quit",
 };
 
 enum control_command control_command_of(const char *name)
@@ -48,6 +46,14 @@ static int get_timeout(json_object *value, unsigned *out, struct tenon_error *er
 	return 0;
 }
 
+static int get_flag(json_object *value, const char *key, bool *out, struct tenon_error *err)
+{
+	if (!json_object_is_type(value, json_type_boolean))
+		return tenon_fail(err, -EINVAL, "request: \"%s\" is neither true nor false; give one of them", key);
+	*out = json_object_get_boolean(value);
+	return 0;
+}
+
 struct fields {
 	const char *command, *device;
 };
@@ -61,13 +67,12 @@ static int get_field(const char *key, json_object *value, struct fields *fields,
 		return get_text(value, key, &fields->device, err);
 	if (strcmp(key, "timeout") == 0)
 		return get_timeout(value, &request->timeout_seconds, err);
-	if (strcmp(key, "force") != 0)
-		return tenon_fail(err, -EINVAL,
-				  "request: a member is not known; command, device, force and timeout are");
-	if (!json_object_is_type(value, json_type_boolean))
-		return tenon_fail(err, -EINVAL, "request: \"force\" is neither true nor false; give one of them");
-	request->force = json_object_get_boolean(value);
-	return 0;
+	if (strcmp(key, "force") == 0)
+		return get_flag(value, key, &request->force, err);
+	if (strcmp(key, "group") == 0)
+		return get_flag(value, key, &request->group, err);
+	return tenon_fail(err, -EINVAL,
+			  "request: a member is not known; command, device, force, group and timeout are");
 }
 
 static int check(const struct fields *fields, struct control_request *request, struct tenon_error *err)
@@ -76,20 +81,21 @@ static int check(const struct fields *fields, struct control_request *request, s
 		return tenon_fail(err, -EINVAL, "request: \"command\" is missing; give one such as \"devices\"");
 	request->command = control_command_of(fields->command);
 	if (request->command == CONTROL_COMMANDS)
-		return tenon_fail(
-			err, -EINVAL,
-			"request: %.40s: no such command; device-add, device-remove, devices, status and quit "
-			"are known",
-			fields->command);
+		return tenon_fail(err, -EINVAL,
+				  "request: %.40s: no such command; device-add, device-remove, devices, topology, "
+				  "status and quit "
+				  "are known",
+				  fields->command);
 	bool removes = request->command == CONTROL_DEVICE_REMOVE;
 	bool wants_device = removes || request->command == CONTROL_DEVICE_ADD;
 	if (wants_device != (fields->device != NULL))
 		return tenon_fail(err, -EINVAL, "request: %s %s; see tenon ctl --help", fields->command,
 				  wants_device ? "needs a \"device\"" : "takes no \"device\"");
-	if (!removes && (request->force || request->timeout_seconds))
-		return tenon_fail(err, -EINVAL,
-				  "request: %s takes neither \"force\" nor \"timeout\"; see tenon ctl --help",
-				  fields->command);
+	if (!removes && (request->force || request->group || request->timeout_seconds))
+		return tenon_fail(
+			err, -EINVAL,
+			"request: %s takes none of \"force\", \"group\" and \"timeout\"; see tenon ctl --help",
+			fields->command);
 	if (!wants_device)
 		return 0;
 	int code = options_parse_device(fields->device, &request->device, err);

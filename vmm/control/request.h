@@ -3,8 +3,8 @@
  * What a client of the control socket may ask: one JSON object per line, at most CONTROL_LINE_MAX bytes of it.
  *
  *   {"command": "device-add", "device": "0000:3b:00.0,rom=off"}      what --device takes
- *   {"command": "device-remove", "device": "0000:3b:00.0", "force": false, "timeout": 30}
- *   {"command": "devices"}   {"command": "status"}   {"command": "quit"}
+ *   {"command": "device-remove", "device": "0000:3b:00.0", "force": false, "group": false, "timeout": 30}
+ *   {"command": "devices"}   {"command": "topology"}   {"command": "status"}   {"command": "quit"}
  *
  * Clients are not trusted with anything but these: whatever else they send is refused in one sentence.
  */
@@ -25,6 +25,7 @@ enum control_command {
 	CONTROL_DEVICE_ADD,
 	CONTROL_DEVICE_REMOVE,
 	CONTROL_DEVICES,
+	CONTROL_TOPOLOGY,
 	CONTROL_STATUS,
 	CONTROL_QUIT,
 	CONTROL_COMMANDS,
@@ -33,7 +34,7 @@ enum control_command {
 struct control_request {
 	enum control_command command;
 	struct device_options device; /* CONTROL_DEVICE_ADD, and its address for CONTROL_DEVICE_REMOVE */
-	bool force;
+	bool force, group;
 	unsigned timeout_seconds; /* 0: not said */
 };
 

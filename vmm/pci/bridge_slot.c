@@ -7,8 +7,8 @@
  * How Linux's pciehp uses it (drivers/pci/hotplug of 6.12) decides two things that the specification leaves open:
  * - The link comes up with presence, before the guest switches the power on. pciehp takes a link that comes up as the order to
  *   switch the slot on, at once; a press of the button would make it wait 5 s.
- * - Power off ejects: link and presence fall with the write itself, since a slot that were present for a moment longer would be
- *   switched on again.
+ * - A card that the guest switches off stays present, without a link; pciehp forgets whatever else changes for 1 s after that, so that
+ *   one which the guest was asked to release may leave at any time then, and nothing switches the slot on again by itself.
  * And one that comes before the guest has looked into the slot, since it boots, is like one that was there at power-on: switched
  * on already, no news. pciehp would take one that the bus scan found for switched on whatever the register said.
  */
@@ -27,26 +27,28 @@
 	(PCI_EXP_SLTSTA_ABP | PCI_EXP_SLTSTA_PFD | PCI_EXP_SLTSTA_MRLSC | PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_CC |     \
 	 PCI_EXP_SLTSTA_DLLSC)
 
-static void set16(struct pci_bridge *port, unsigned at, uint16_t bits)
+static void set16(struct pci_bridge *bridge, unsigned at, uint16_t bits)
 {
-	bridge_put16(port->value, at, bridge_get16(port, at) | bits);
+	bridge_put16(bridge->value, at, bridge_get16(bridge, at) | bits);
 }
 
-static void clear16(struct pci_bridge *port, unsigned at, uint16_t bits)
+static void clear16(struct pci_bridge *bridge, unsigned at, uint16_t bits)
 {
-	bridge_put16(port->value, at, (uint16_t)(bridge_get16(port, at) & ~bits));
+	bridge_put16(bridge->value, at, (uint16_t)(bridge_get16(bridge, at) & ~bits));
 }
 
-void bridge_slot_describe(struct pci_bridge *port)
+void bridge_slot_describe(struct pci_bridge *bridge)
 {
-	uint8_t *value = port->value, *write = port->write;
+	uint8_t *value = bridge->value, *write = bridge->write;
 	bridge_put32(value, BRIDGE_EXP + PCI_EXP_SLTCAP,
 		     PCI_EXP_SLTCAP_ABP | PCI_EXP_SLTCAP_PCP | PCI_EXP_SLTCAP_AIP | PCI_EXP_SLTCAP_PIP |
-			     PCI_EXP_SLTCAP_HPS | PCI_EXP_SLTCAP_HPC | PCI_EXP_SLTCAP_NCCS | port->number << 19);
+			     PCI_EXP_SLTCAP_HPS | PCI_EXP_SLTCAP_HPC | PCI_EXP_SLTCAP_NCCS |
+			     bridge->options.number << 19);
 	bridge_put16(write, SLTCTL,
 		     EVENT_ENABLES | PCI_EXP_SLTCTL_HPIE | INDICATORS | PCI_EXP_SLTCTL_PCC | PCI_EXP_SLTCTL_DLLSCE);
-	bridge_put16(port->clear, SLTSTA, EVENTS);
+	bridge_put16(bridge->clear, SLTSTA, EVENTS);
 
+	value[BRIDGE_EXP + PCI_CAP_LIST_NEXT] = BRIDGE_MSI;
 	value[BRIDGE_MSI] = PCI_CAP_ID_MSI;
 	bridge_put16(value, BRIDGE_MSI + PCI_MSI_FLAGS, PCI_MSI_FLAGS_64BIT);
 	bridge_put16(write, BRIDGE_MSI + PCI_MSI_FLAGS, PCI_MSI_FLAGS_ENABLE | PCI_MSI_FLAGS_QSIZE);
@@ -57,146 +59,140 @@ void bridge_slot_describe(struct pci_bridge *port)
 }
 
 /* 6.7.3.4: a message at the moment when the first enabled event comes up; a line for as long as one is there. */
-static void update_interrupt(struct pci_bridge *port)
+static void update_interrupt(struct pci_bridge *bridge)
 {
-	uint16_t control = bridge_get16(port, SLTCTL), status = bridge_get16(port, SLTSTA);
-	uint16_t command = bridge_get16(port, PCI_COMMAND);
-	bool messages = bridge_get16(port, BRIDGE_MSI + PCI_MSI_FLAGS) & PCI_MSI_FLAGS_ENABLE;
+	uint16_t control = bridge_get16(bridge, SLTCTL), status = bridge_get16(bridge, SLTSTA);
+	uint16_t command = bridge_get16(bridge, PCI_COMMAND);
+	bool messages = bridge_get16(bridge, BRIDGE_MSI + PCI_MSI_FLAGS) & PCI_MSI_FLAGS_ENABLE;
 	/* The enable bits of the first four events are at their status bits' places. */
 	bool event = (control & status & EVENT_ENABLES) ||
 		     ((control & PCI_EXP_SLTCTL_DLLSCE) && (status & PCI_EXP_SLTSTA_DLLSC));
 	bool pending = event && (control & PCI_EXP_SLTCTL_HPIE);
 	bool line = pending && !messages && !(command & PCI_COMMAND_INTX_DISABLE);
 
-	if (pending && !port->pending && messages && (command & PCI_COMMAND_MASTER) && port->ops.msi) {
+	if (pending && !bridge->pending && messages && (command & PCI_COMMAND_MASTER) && bridge->ops.msi) {
 		uint32_t low, high;
-		memcpy(&low, port->value + BRIDGE_MSI + PCI_MSI_ADDRESS_LO, sizeof(low));
-		memcpy(&high, port->value + BRIDGE_MSI + PCI_MSI_ADDRESS_HI, sizeof(high));
-		port->ops.msi(port->ops.context, (uint64_t)high << 32 | low,
-			      bridge_get16(port, BRIDGE_MSI + PCI_MSI_DATA_64));
+		memcpy(&low, bridge->value + BRIDGE_MSI + PCI_MSI_ADDRESS_LO, sizeof(low));
+		memcpy(&high, bridge->value + BRIDGE_MSI + PCI_MSI_ADDRESS_HI, sizeof(high));
+		bridge->ops.msi(bridge->ops.context, (uint64_t)high << 32 | low,
+				bridge_get16(bridge, BRIDGE_MSI + PCI_MSI_DATA_64));
 	}
-	port->pending = pending;
+	bridge->pending = pending;
 	if (pending)
-		set16(port, PCI_STATUS, PCI_STATUS_INTERRUPT);
+		set16(bridge, PCI_STATUS, PCI_STATUS_INTERRUPT);
 	else
-		clear16(port, PCI_STATUS, PCI_STATUS_INTERRUPT);
-	if (line != port->line && port->ops.intx)
-		port->ops.intx(port->ops.context, port->device, line);
-	port->line = line;
-}
-
-static bool occupied(const struct pci_bridge *port)
-{
-	return port->bus.functions[0][0];
+		clear16(bridge, PCI_STATUS, PCI_STATUS_INTERRUPT);
+	if (line != bridge->line && bridge->ops.intx)
+		bridge->ops.intx(bridge->ops.context, bridge->device, line);
+	bridge->line = line;
 }
 
 /* A firmware would have switched a filled slot on and left an empty one off. */
-static void set_power_on_state(struct pci_bridge *port)
+static void set_power_on_state(struct pci_bridge *bridge)
 {
-	clear16(port, SLTCTL, INDICATORS | PCI_EXP_SLTCTL_PCC);
-	set16(port, SLTCTL,
-	      occupied(port) ? PCI_EXP_SLTCTL_PWR_IND_ON | PCI_EXP_SLTCTL_ATTN_IND_OFF
-			     : PCI_EXP_SLTCTL_PWR_OFF | PCI_EXP_SLTCTL_PWR_IND_OFF | PCI_EXP_SLTCTL_ATTN_IND_OFF);
+	clear16(bridge, SLTCTL, INDICATORS | PCI_EXP_SLTCTL_PCC);
+	set16(bridge, SLTCTL,
+	      bridge_is_occupied(bridge)
+		      ? PCI_EXP_SLTCTL_PWR_IND_ON | PCI_EXP_SLTCTL_ATTN_IND_OFF
+		      : PCI_EXP_SLTCTL_PWR_OFF | PCI_EXP_SLTCTL_PWR_IND_OFF | PCI_EXP_SLTCTL_ATTN_IND_OFF);
 }
 
-/* Presence and link, which always change together. */
-static void show(struct pci_bridge *port)
+void bridge_slot_show(struct pci_bridge *bridge)
 {
-	if (occupied(port)) {
-		set16(port, SLTSTA, PCI_EXP_SLTSTA_PDS);
-		set16(port, LNKSTA, PCI_EXP_LNKSTA_DLLLA);
-	} else {
-		clear16(port, SLTSTA, PCI_EXP_SLTSTA_PDS);
-		clear16(port, LNKSTA, PCI_EXP_LNKSTA_DLLLA);
-	}
+	bool present = bridge_is_occupied(bridge), link = present && !bridge->cut && !bridge->failed;
+	(present ? set16 : clear16)(bridge, SLTSTA, PCI_EXP_SLTSTA_PDS);
+	(link ? set16 : clear16)(bridge, LNKSTA, PCI_EXP_LNKSTA_DLLLA);
 }
 
-static void change(struct pci_bridge *port)
+static void change(struct pci_bridge *bridge, uint16_t events)
 {
-	atomic_store(&port->bus.missed, true); /* what comes next is news in any case */
-	show(port);
-	set16(port, SLTSTA, PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_DLLSC);
+	atomic_store(&bridge->bus.missed, true); /* what comes next is news in any case */
+	bridge_slot_show(bridge);
+	set16(bridge, SLTSTA, events);
 }
 
-void bridge_slot_reset(struct pci_bridge *port)
+void bridge_slot_reset(struct pci_bridge *bridge)
 {
-	clear16(port, SLTSTA, EVENTS);
-	set_power_on_state(port);
-	atomic_store(&port->bus.missed, occupied(port));
-	port->value[PCI_INTERRUPT_LINE] = (uint8_t)(LAYOUT_INTX_GSI + port->device % 4);
-	show(port);
-	update_interrupt(port);
+	clear16(bridge, SLTSTA, EVENTS);
+	set_power_on_state(bridge);
+	atomic_store(&bridge->bus.missed, bridge_is_occupied(bridge));
+	bridge->value[PCI_INTERRUPT_LINE] = (uint8_t)(LAYOUT_INTX_GSI + bridge->device % 4);
+	bridge_slot_show(bridge);
+	update_interrupt(bridge);
 }
 
-bool bridge_slot_written(struct pci_bridge *port, uint16_t control)
+/*
+ * A card stays in the slot that the guest switches off: it is reset, and there again when the power is. (One that the guest was asked
+ * to release leaves then: that is the machine's affair.)
+ */
+static void power_switched(struct pci_bridge *bridge, bool on)
 {
-	uint16_t now = bridge_get16(port, SLTCTL), changed = control ^ now;
-	if ((changed & now & PCI_EXP_SLTCTL_PCC) && occupied(port)) {
-		pci_bus_remove(port->host, &port->bus, 0, 0);
-		change(port);
-	}
-	update_interrupt(port);
+	bridge->wants_reset |= !on;
+	bridge->cut = !on;
+	bridge_bus_update(bridge);
+	change(bridge, PCI_EXP_SLTSTA_DLLSC);
+}
+
+bool bridge_slot_written(struct pci_bridge *bridge, uint16_t control)
+{
+	uint16_t now = bridge_get16(bridge, SLTCTL), changed = control ^ now;
+	bool off = changed & now & PCI_EXP_SLTCTL_PCC, on = changed & control & PCI_EXP_SLTCTL_PCC;
+	if (bridge_is_occupied(bridge) && (off || (on && bridge->cut)))
+		power_switched(bridge, on);
+	update_interrupt(bridge);
 	return changed & (PCI_EXP_SLTCTL_PCC | INDICATORS);
 }
 
-void pci_bridge_slot(struct pci_bridge *port, struct pci_slot_state *out)
+void bridge_slot_inserted(struct pci_bridge *bridge)
 {
-	pthread_mutex_lock(&port->lock);
-	uint16_t control = bridge_get16(port, SLTCTL);
+	if (atomic_load(&bridge->bus.missed)) {
+		change(bridge, PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_DLLSC);
+		update_interrupt(bridge);
+	} else {
+		set_power_on_state(bridge);
+		bridge_slot_show(bridge);
+	}
+}
+
+void bridge_slot_ejected(struct pci_bridge *bridge)
+{
+	change(bridge, PCI_EXP_SLTSTA_PDC | PCI_EXP_SLTSTA_DLLSC);
+	update_interrupt(bridge);
+}
+
+void pci_bridge_slot(struct pci_bridge *bridge, struct pci_slot_state *out)
+{
+	pthread_mutex_lock(&bridge->lock);
+	uint16_t control = bridge_get16(bridge, SLTCTL);
 	bool powered = !(control & PCI_EXP_SLTCTL_PCC);
 	*out = (struct pci_slot_state){
-		.occupied = occupied(port),
+		.occupied = bridge_is_occupied(bridge),
+		.released = bridge->cut,
 		.powered = powered,
-		.pressed = bridge_get16(port, SLTSTA) & PCI_EXP_SLTSTA_ABP,
+		.pressed = bridge_get16(bridge, SLTSTA) & PCI_EXP_SLTSTA_ABP,
 		.blinking = (control & PCI_EXP_SLTCTL_PIC) == PCI_EXP_SLTCTL_PWR_IND_BLINK,
 		.attention = (control & PCI_EXP_SLTCTL_AIC) == PCI_EXP_SLTCTL_ATTN_IND_ON,
 		.at_rest = !powered && (control & PCI_EXP_SLTCTL_PIC) == PCI_EXP_SLTCTL_PWR_IND_OFF,
 	};
-	pthread_mutex_unlock(&port->lock);
+	pthread_mutex_unlock(&bridge->lock);
 }
 
-int pci_bridge_insert(struct pci_bridge *port, const struct pci_function *function, struct tenon_error *err)
+void pci_bridge_press_button(struct pci_bridge *bridge)
 {
-	pthread_mutex_lock(&port->lock);
-	int code = pci_bus_add(port->host, &port->bus, 0, 0, function, err);
-	if (code == 0 && !atomic_load(&port->bus.missed)) {
-		set_power_on_state(port);
-		show(port);
-	} else if (code == 0) {
-		change(port);
-		update_interrupt(port);
-	}
-	pthread_mutex_unlock(&port->lock);
-	return code;
+	pthread_mutex_lock(&bridge->lock);
+	set16(bridge, SLTSTA, PCI_EXP_SLTSTA_ABP);
+	update_interrupt(bridge);
+	pthread_mutex_unlock(&bridge->lock);
 }
 
-void pci_bridge_eject(struct pci_bridge *port)
+void pci_bridge_release_button(struct pci_bridge *bridge)
 {
-	pthread_mutex_lock(&port->lock);
-	if (occupied(port)) {
-		pci_bus_remove(port->host, &port->bus, 0, 0);
-		change(port);
-		update_interrupt(port);
-	}
-	pthread_mutex_unlock(&port->lock);
-}
-
-void pci_bridge_press_button(struct pci_bridge *port)
-{
-	pthread_mutex_lock(&port->lock);
-	set16(port, SLTSTA, PCI_EXP_SLTSTA_ABP);
-	update_interrupt(port);
-	pthread_mutex_unlock(&port->lock);
-}
-
-void pci_bridge_release_button(struct pci_bridge *port)
-{
-	pthread_mutex_lock(&port->lock);
-	uint16_t control = bridge_get16(port, SLTCTL);
-	if (bridge_get16(port, SLTSTA) & PCI_EXP_SLTSTA_ABP)
-		clear16(port, SLTSTA, PCI_EXP_SLTSTA_ABP);
+	pthread_mutex_lock(&bridge->lock);
+	uint16_t control = bridge_get16(bridge, SLTCTL);
+	if (bridge_get16(bridge, SLTSTA) & PCI_EXP_SLTSTA_ABP)
+		clear16(bridge, SLTSTA, PCI_EXP_SLTSTA_ABP);
 	else if (!(control & PCI_EXP_SLTCTL_PCC) && (control & PCI_EXP_SLTCTL_PIC) == PCI_EXP_SLTCTL_PWR_IND_BLINK)
-		set16(port, SLTSTA, PCI_EXP_SLTSTA_ABP);
-	update_interrupt(port);
-	pthread_mutex_unlock(&port->lock);
+		set16(bridge, SLTSTA, PCI_EXP_SLTSTA_ABP);
+	update_interrupt(bridge);
+	pthread_mutex_unlock(&bridge->lock);
 }

@@ -39,9 +39,9 @@ static struct pci_bus *find_bus(struct pci_host *host, unsigned number)
 {
 	if (number == 0)
 		return &host->root;
-	for (unsigned i = 0; i < host->port_count; i++) {
-		if (pci_bridge_secondary(host->ports[i]) == number)
-			return pci_bridge_bus(host->ports[i]);
+	for (unsigned i = 0; i < host->bridge_count; i++) {
+		if (pci_bridge_secondary(host->bridges[i]) == number)
+			return pci_bridge_bus(host->bridges[i]);
 	}
 	return NULL;
 }
@@ -126,14 +126,21 @@ void pci_bus_remove(struct pci_host *host, struct pci_bus *bus, unsigned device,
 	pthread_rwlock_unlock(&host->lock);
 }
 
-int pci_bus_free_device(const struct pci_bus *bus)
+static void set_all(struct pci_host *host, struct pci_bus *bus, const struct pci_placed *functions, unsigned count,
+		    bool shown)
 {
-	for (unsigned device = 0; device < PCI_DEVICES; device++) {
-		unsigned function = 0;
-		while (function < PCI_FUNCTIONS && !bus->functions[device][function])
-			function++;
-		if (function == PCI_FUNCTIONS)
-			return (int)device;
-	}
-	return -1;
+	pthread_rwlock_wrlock(&host->lock);
+	for (unsigned i = 0; i < count; i++)
+		bus->functions[functions[i].devfn >> 3][functions[i].devfn & 7] = shown ? functions[i].function : NULL;
+	pthread_rwlock_unlock(&host->lock);
+}
+
+void pci_bus_show(struct pci_host *host, struct pci_bus *bus, const struct pci_placed *functions, unsigned count)
+{
+	set_all(host, bus, functions, count, true);
+}
+
+void pci_bus_hide(struct pci_host *host, struct pci_bus *bus, const struct pci_placed *functions, unsigned count)
+{
+	set_all(host, bus, functions, count, false);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The PCIe host bridge: ECAM in front of the functions on its buses. There is no port 0xcf8 mechanism.
- * Threads: config accesses come from any vCPU. Ports are plugged before the first one runs; functions come and go at any time.
+ * Threads: config accesses come from any vCPU. Bridges are plugged before the first one runs; functions come and go at any time.
  */
 #ifndef PCI_HOST_H
 #define PCI_HOST_H
@@ -25,7 +25,13 @@ struct pci_function {
 	struct in_use *in_use; /* as in struct bus_handler */
 };
 
-/* One bus: bus 0, or the bus behind a root port, whose number the guest chooses. */
+/* A function at a place of its bus. */
+struct pci_placed {
+	unsigned devfn; /* device << 3 | function */
+	const struct pci_function *function;
+};
+
+/* One bus: bus 0, or the bus behind a bridge, whose number the guest chooses. */
 struct pci_bus {
 	const struct pci_function *functions[PCI_DEVICES][PCI_FUNCTIONS];
 	atomic_bool missed; /* the guest looked for its first function, and found nothing there */
@@ -33,13 +39,13 @@ struct pci_bus {
 
 struct pci_bridge;
 
-#define PCI_BRIDGES_MAX 16
+#define PCI_BRIDGES_MAX 40 /* a port for each device, and the empty ones */
 
 struct pci_host {
-	pthread_rwlock_t lock; /* of `functions`, here and behind the ports; the innermost lock */
+	pthread_rwlock_t lock; /* of `functions`, here and behind the bridges; the innermost lock */
 	struct pci_bus root;
-	struct pci_bridge *ports[PCI_BRIDGES_MAX];
-	unsigned port_count;
+	struct pci_bridge *bridges[PCI_BRIDGES_MAX];
+	unsigned bridge_count;
 	unsigned bus_count;         /* buses that ECAM covers */
 	struct pci_function bridge; /* 00:00.0 */
 };
@@ -52,10 +58,11 @@ void pci_host_finish(struct pci_host *host);
 int pci_bus_add(struct pci_host *host, struct pci_bus *bus, unsigned device, unsigned function,
 		const struct pci_function *what, struct tenon_error *err);
 
+/** All of them at once, so that nobody finds one without the others. Their places are free, or theirs. */
+void pci_bus_show(struct pci_host *host, struct pci_bus *bus, const struct pci_placed *functions, unsigned count);
+void pci_bus_hide(struct pci_host *host, struct pci_bus *bus, const struct pci_placed *functions, unsigned count);
+
 /** Empties the slot: no access begins any more. One that has begun is waited for by in_use_wait. */
 void pci_bus_remove(struct pci_host *host, struct pci_bus *bus, unsigned device, unsigned function);
-
-/** The lowest device number with nothing in it, or -1. */
-int pci_bus_free_device(const struct pci_bus *bus);
 
 #endif

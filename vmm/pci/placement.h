@@ -14,7 +14,8 @@
 
 #include "bridge.h"
 
-#define PLACEMENT_DEVICES_MAX 32
+#define PLACEMENT_DEVICES_MAX 64
+#define PLACEMENT_BUSES_MAX   64
 
 struct placement_window {
 	uint64_t first;
@@ -30,15 +31,20 @@ struct placement_window {
 #define PLACEMENT_RESERVED_MEMORY_BYTES   0x2000000u
 #define PLACEMENT_RESERVED_PREFETCH_BYTES (64ull << 30)
 
-/* One device, or an empty root port: BARs in, their addresses out. */
+/* A bus behind a bridge of the root bus: a root port or a conventional one. */
+struct placement_bus {
+	const char *name; /* for messages, while no device is behind it */
+	bool reserve;     /* its windows have the sizes above, or more if what is behind it needs more */
+	struct pci_bridge_windows windows;
+};
+
+/* One device: BARs in, their addresses out. */
 struct placement_device {
 	const char *name;
 	const struct tenon_bar_info *bars;       /* TENON_DEVICE_BARS; NULL: none */
 	uint64_t rom_bytes;                      /* of the expansion ROM; 0: none */
-	struct pci_bridge *port;                 /* NULL: on the root bus */
-	bool reserve;                            /* the port gets windows as above */
+	int bus;                                 /* index; -1: the root bus */
 	uint64_t address[TENON_DEVICE_BARS + 1]; /* the last: TENON_DEVICE_ROM; 0: not placed */
-	struct pci_bridge_windows port_windows;  /* of `port`, when there is one */
 };
 
 struct placement {
@@ -46,21 +52,24 @@ struct placement {
 };
 
 /**
- * Places every BAR of every device.
+ * Places every BAR of every device, and the windows of every bus.
  *
+ * @param buses          name and reserve in, windows out
  * @param first64        lowest address for 64-bit BARs: the end of RAM or 4 GiB
  * @param physical_bits  the guest's physical address width
  * @return 0; -ENOSPC naming the device and the window that is full
  */
-int placement_compute(struct placement_device *devices, unsigned count, uint64_t first64, unsigned physical_bits,
-		      struct placement *out, struct tenon_error *err);
+int placement_compute(struct placement_device *devices, unsigned device_count, struct placement_bus *buses,
+		      unsigned bus_count, uint64_t first64, unsigned physical_bits, struct placement *out,
+		      struct tenon_error *err);
 
 /**
- * Places a device's BARs inside the windows that its port has already.
+ * Places the BARs of a device inside the windows that the empty bus it comes to has already.
  *
- * @param device  name, bars and port_windows in, address out
+ * @param device  name, bars, rom_bytes and bus (not -1) in, address out
  * @return 0; -ENOSPC naming the window that is too small
  */
-int placement_inside(struct placement_device *device, struct tenon_error *err);
+int placement_inside(struct placement_device *device, const struct pci_bridge_windows *windows,
+		     struct tenon_error *err);
 
 #endif
