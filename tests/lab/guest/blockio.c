@@ -7,6 +7,8 @@
  *                                          its lowest address on stderr
  * blockio write DEVICE OFFSET BYTES SEED   a pattern: each 8 byte word is its own offset in the device, XOR seed
  * blockio random DEVICE COUNT              COUNT reads of 4 KiB, spread over the first 64 MiB
+ * blockio serve DEVICE OFFSET BYTES FOLDER writes that pattern, reads it back and compares, with a new seed each time, until there
+ *                                          is FOLDER/stop; FOLDER/rounds says how often that went well
  * blockio everywhere DEVICE MIB            takes nearly all free memory, reads one page into each MIB of guest physical
  *                                          memory, checks it, and prints the addresses that took part
  */
@@ -86,6 +88,45 @@ static void write_pattern(int device, uint64_t offset, uint64_t bytes, uint64_t 
 		die("flush");
 }
 
+static void check_pattern(int device, uint64_t offset, uint64_t bytes, uint64_t seed, uint8_t *chunk)
+{
+	for (uint64_t end = offset + bytes; offset < end; offset += CHUNK_BYTES) {
+		size_t wanted = end - offset < CHUNK_BYTES ? end - offset : CHUNK_BYTES;
+		if (pread(device, chunk, wanted, offset) != (ssize_t)wanted)
+			die("read");
+		for (unsigned i = 0; i < wanted / 8; i++) {
+			if (((uint64_t *)chunk)[i] == ((offset + i * 8) ^ seed))
+				continue;
+			fprintf(stderr, "blockio: what was written at %#llx is not what is read\n",
+				(unsigned long long)offset + i * 8);
+			exit(1);
+		}
+	}
+}
+
+static void write_number(const char *path, unsigned long number)
+{
+	char text[24], unfinished[128];
+	snprintf(unfinished, sizeof(unfinished), "%s.new", path);
+	int file = open(unfinished, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	int length = snprintf(text, sizeof(text), "%lu\n", number);
+	if (file < 0 || write(file, text, length) != length || rename(unfinished, path))
+		die(path);
+	close(file);
+}
+
+static void serve(int device, uint64_t offset, uint64_t bytes, const char *folder, uint8_t *chunk)
+{
+	char stop[96], rounds[96];
+	snprintf(stop, sizeof(stop), "%s/stop", folder);
+	snprintf(rounds, sizeof(rounds), "%s/rounds", folder);
+	for (unsigned long round = 0; access(stop, F_OK); round++) {
+		write_pattern(device, offset, bytes, round, chunk);
+		check_pattern(device, offset, bytes, round, chunk);
+		write_number(rounds, round + 1);
+	}
+}
+
 static void read_randomly(int device, unsigned count, uint8_t *chunk)
 {
 	uint32_t state = 1;
@@ -147,7 +188,7 @@ static void read_everywhere(int device, uint64_t area_mib, uint8_t *chunk)
 int main(int argc, char **argv)
 {
 	if (argc < 4) {
-		fprintf(stderr, "usage: blockio read|high|write|random|everywhere DEVICE ...\n");
+		fprintf(stderr, "usage: blockio read|high|write|serve|random|everywhere DEVICE ...\n");
 		return 2;
 	}
 	uint64_t number[3] = {0};
@@ -166,6 +207,8 @@ int main(int argc, char **argv)
 		transfer_out(device, number[0], number[1], chunk);
 	else if (!strcmp(argv[1], "write"))
 		write_pattern(device, number[0], number[1], number[2], chunk);
+	else if (!strcmp(argv[1], "serve") && argc == 6)
+		serve(device, number[0], number[1], argv[5], chunk);
 	else if (!strcmp(argv[1], "random"))
 		read_randomly(device, number[0], chunk);
 	else if (!strcmp(argv[1], "everywhere"))

@@ -26,8 +26,8 @@ static inline uint64_t physical(const void *address)
 	return (entry & ((1ull << 55) - 1)) * PAGE_BYTES;
 }
 
-/* A device that give_to_vfio (init) bound. */
-static inline int open_noiommu(const char *group_path, const char *bdf)
+/* A group in a container of its own. */
+static inline int open_noiommu_group(const char *group_path)
 {
 	int container = open("/dev/vfio/vfio", O_RDWR);
 	int group = open(group_path, O_RDWR);
@@ -35,7 +35,13 @@ static inline int open_noiommu(const char *group_path, const char *bdf)
 		die(group < 0 ? group_path : "/dev/vfio/vfio");
 	if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) || ioctl(container, VFIO_SET_IOMMU, VFIO_NOIOMMU_IOMMU))
 		die("no-IOMMU container");
-	int device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, bdf);
+	return group;
+}
+
+/* A device that give_to_vfio (init) bound. */
+static inline int open_noiommu(const char *group_path, const char *bdf)
+{
+	int device = ioctl(open_noiommu_group(group_path), VFIO_GROUP_GET_DEVICE_FD, bdf);
 	if (device < 0)
 		die(bdf);
 	return device;

@@ -3,10 +3,12 @@
  * Does to a device's config space what firmware does, and what a hostile driver does.
  *
  * pcicfg size BDF                  sizes each BAR and the expansion ROM as firmware would: "0:0x4000 6:0x10000"
+ * pcicfg acs BDF                   its PCI Express type, or "pci", and "acs" or "-" for an access control capability: "4 acs"
  * pcicfg fuzz BDF SECONDS SEED     random bytes, words and dwords all over its config space; prints how many
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,6 +82,36 @@ static void size(void)
 	printf("\n");
 }
 
+static unsigned find_capability(unsigned id)
+{
+	unsigned at = get(PCI_STATUS, 2) & PCI_STATUS_CAP_LIST ? get(PCI_CAPABILITY_LIST, 1) : 0;
+	for (unsigned seen = 0; at && get(at, 1) != id && seen < 48; seen++)
+		at = get(at + PCI_CAP_LIST_NEXT, 1);
+	return at;
+}
+
+static bool has_extended(unsigned id)
+{
+	unsigned at = PCI_CFG_SPACE_SIZE;
+	for (unsigned seen = 0; at && seen < 960; seen++) {
+		uint32_t header = get(at, 4);
+		if (PCI_EXT_CAP_ID(header) == id)
+			return true;
+		at = PCI_EXT_CAP_NEXT(header);
+	}
+	return false;
+}
+
+static void acs(void)
+{
+	unsigned express = find_capability(PCI_CAP_ID_EXP);
+	if (!express)
+		printf("pci -\n");
+	else
+		printf("%u %s\n", (get(express + PCI_EXP_FLAGS, 2) & PCI_EXP_FLAGS_TYPE) >> 4,
+		       has_extended(PCI_EXT_CAP_ID_ACS) ? "acs" : "-");
+}
+
 static uint64_t next(uint64_t *state)
 {
 	*state ^= *state >> 12;
@@ -107,8 +139,8 @@ static void fuzz(unsigned seconds, uint64_t seed)
 int main(int argc, char **argv)
 {
 	char path[128];
-	if (argc < 3 || (strcmp(argv[1], "size") && (strcmp(argv[1], "fuzz") || argc != 5))) {
-		fprintf(stderr, "usage: pcicfg size BDF | fuzz BDF SECONDS SEED\n");
+	if (argc < 3 || (strcmp(argv[1], "size") && strcmp(argv[1], "acs") && (strcmp(argv[1], "fuzz") || argc != 5))) {
+		fprintf(stderr, "usage: pcicfg size BDF | acs BDF | fuzz BDF SECONDS SEED\n");
 		return 2;
 	}
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/config", argv[2]);
@@ -117,6 +149,8 @@ int main(int argc, char **argv)
 		die(path);
 	if (strcmp(argv[1], "size") == 0)
 		size();
+	else if (strcmp(argv[1], "acs") == 0)
+		acs();
 	else
 		fuzz((unsigned)atoi(argv[3]), strtoull(argv[4], NULL, 0));
 	return 0;

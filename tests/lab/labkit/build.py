@@ -103,7 +103,7 @@ def program(source: Path) -> Path:
     if "#include <tenon/" in source.read_text():
         sources += sorted(library.glob("*.c"))
         options = ["-Wno-missing-field-initializers", "-I", library / "include", '-DTENON_VERSION="lab"']
-    newest = max(path.stat().st_mtime for path in (*sources, *source.parent.glob("*.h"), TREE / "tests" / "testdev" / "registers.h",
+    newest = max(path.stat().st_mtime for path in (*sources, *LAB.glob("*/*.h"), TREE / "tests" / "testdev" / "registers.h",
                                                    *library.glob("**/*.h"), headers / "linux" / "vfio.h"))
     if target.exists() and target.stat().st_mtime >= newest:
         return target

@@ -7,7 +7,7 @@ for _ in $(seq 100); do
 	sleep 0.1
 done
 phase "tenon check"
-$TENON check --json --device $NVME --device $EDU,root-port --device $NIC --device vfio-user:$SOCKET >$OUT/check.json 2>$OUT/check.err
+$TENON check --json --device $NVME,root-port --device $EDU --device $NIC --device vfio-user:$SOCKET >$OUT/check.json 2>$OUT/check.err
 fact check.status $?
 kill $server
 wait $server

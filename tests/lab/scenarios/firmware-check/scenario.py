@@ -17,9 +17,9 @@ def judge(run):
     drivers = [device["driver"] for device in report["devices"]]
     run.expect_equal("the drivers", drivers, ["nvme", "edu", None, "testdev"])
     passed = [{check["name"] for check in device["checks"] if check["result"] == "passed"} for device in report["devices"]]
-    for device, needed in zip(passed, ({"bar 0", "intx", "msi-x", "dma identify", "flr"}, {"bar 0", "intx", "msi", "dma copy"},
+    for device, needed in zip(passed, ({"bar 0", "intx", "msi-x", "dma identify", "flr", "bus reset"}, {"bar 0", "intx", "msi", "dma copy"},
                                        {"config ids", "config capabilities", "msi-x"},
-                                       {"intx", "msi", "msi-x", "dma copy", "flr", "contract"})):
+                                       {"intx", "msi", "msi-x", "dma copy", "flr", "bus reset", "contract"})):
         run.expect(needed <= device, f"not passed: {needed - device}")
     run.expect_fact("testdev.status", "0")
     run.expect(run.disk("disk").read_bytes() == run.original("disk"), "the check wrote to the disk")
