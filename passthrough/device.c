@@ -194,6 +194,7 @@ int tenon_device_open(const struct tenon_device_options *options, struct tenon_d
 	device->remote = (struct remote){.reconnect = options->reconnect,
 					 .timeout_ms = options->timeout_ms ? options->timeout_ms : REMOTE_TIMEOUT_MS,
 					 .timer = -1};
+	device->member.patience_ms = device->remote.timeout_ms;
 
 	/* Binding resets a function that the kernel can reset (vfio_pci_core_enable); reset_at_open sees to the others. */
 	code = binding_open(device, options, err);

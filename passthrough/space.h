@@ -48,6 +48,7 @@ struct space_member {
 	int group_fd;      /* borrowed from the container; -1: not by group */
 	bool passed;       /* the device's file came open, and may have been bound before */
 	bool joined;
+	unsigned patience_ms; /* how long an access of the guest may wait for the device's server */
 	struct space_user user;
 	struct space_member *next_user;
 };

@@ -10,7 +10,7 @@
 #include "vfio_user_dma.h"
 
 #define RAM_TIMEOUT_MS    10000u /* a server may pin it */
-#define BAR_TIMEOUT_MS    250u   /* a vCPU waits */
+#define BAR_TIMEOUT_MS    250u   /* a vCPU waits; longer for a server that its user gave more time */
 #define REJOIN_TIMEOUT_MS 1000u  /* for all windows together: the event loop waits */
 
 #define NS_PER_MS UINT64_C(1000000)
@@ -131,12 +131,18 @@ static bool take_refusal(struct space_user *user, uint64_t gpa, const struct spa
 	return false;
 }
 
-static void untell(struct space_users *users, uint64_t gpa, uint64_t size_bytes, const struct space_member *owner,
-		   unsigned timeout_ms)
+static unsigned timeout_for(const struct space_member *member, const struct space_member *owner)
+{
+	if (!owner)
+		return RAM_TIMEOUT_MS;
+	return member->patience_ms > BAR_TIMEOUT_MS ? member->patience_ms : BAR_TIMEOUT_MS;
+}
+
+static void untell(struct space_users *users, uint64_t gpa, uint64_t size_bytes, const struct space_member *owner)
 {
 	for (struct space_member *member = users->first; member; member = member->next_user) {
 		if (member != owner && !take_refusal(&member->user, gpa, owner))
-			vu_dma_unmap(member->user.socket, gpa, size_bytes, timeout_ms);
+			vu_dma_unmap(member->user.socket, gpa, size_bytes, timeout_for(member, owner));
 	}
 }
 
@@ -157,15 +163,14 @@ static int tell_one(struct space_user *user, const struct space_window *window, 
 }
 
 /* One that is gone is told when it is back. @return 0; 1 some do without, of which `err` names one */
-static int tell(struct space_users *users, const struct space_window *window, unsigned timeout_ms,
-		struct tenon_error *err)
+static int tell(struct space_users *users, const struct space_window *window, struct tenon_error *err)
 {
 	int result = 0;
 	for (struct space_member *member = users->first; member; member = member->next_user) {
 		if (member == window->owner)
 			continue;
 		struct tenon_error error;
-		int code = tell_one(&member->user, window, timeout_ms, &error);
+		int code = tell_one(&member->user, window, timeout_for(member, window->owner), &error);
 		if (code == 0 || code == -ENOTCONN)
 			continue;
 		if (code < 0)
@@ -198,7 +203,7 @@ int space_users_add(struct space_users *users, const struct tenon_space_region *
 	code = record(users, region, owner, err);
 	const struct space_window window = {.region = *region, .owner = owner};
 	if (code == 0)
-		code = tell(users, &window, owner ? BAR_TIMEOUT_MS : RAM_TIMEOUT_MS, err);
+		code = tell(users, &window, err);
 	pthread_mutex_unlock(&users->lock);
 	return code;
 }
@@ -210,7 +215,7 @@ int space_users_remove(struct space_users *users, uint64_t gpa, uint64_t size_by
 	int code = lock_for(users, owner != NULL, err);
 	if (code < 0)
 		return code;
-	untell(users, gpa, size_bytes, owner, owner ? BAR_TIMEOUT_MS : RAM_TIMEOUT_MS);
+	untell(users, gpa, size_bytes, owner);
 	pthread_mutex_unlock(&users->lock);
 	return 0;
 }
