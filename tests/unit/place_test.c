@@ -66,7 +66,7 @@ static void assert_ari(struct fixture *fixture, unsigned at, uint8_t next)
 {
 	cr_assert_eq(guest_capability_extended(fixture, PCI_EXT_CAP_ID_ARI), at);
 	cr_assert_eq(guest_config(fixture, at, 4) & 0xfffff, ARI_VERSION_1);
-	cr_assert_eq(guest_config(fixture, at + PCI_ARI_CAP, 2), next << 8, "it has function groups");
+	cr_assert_eq(guest_config(fixture, at + PCI_ARI_CAP, 2), (uint32_t)next << 8, "it has function groups");
 	cr_assert_eq(guest_config(fixture, at + PCI_ARI_CTRL, 2), 0);
 }
 

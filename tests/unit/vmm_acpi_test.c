@@ -243,7 +243,7 @@ Test(acpi_tables, the_largest_machine_fits_into_its_place)
 	struct tenon_error err = {0};
 	int used = acpi_build(&machine, image, sizeof(image), &err);
 	cr_assert_gt(used, 0, "%s", err.message);
-	cr_expect_lt(used, LAYOUT_ACPI_BYTES * 3 / 4, "%d bytes leave little room for more", used);
+	cr_expect_lt((unsigned)used, LAYOUT_ACPI_BYTES * 3 / 4, "%d bytes leave little room for more", used);
 }
 
 Test(acpi_tables, a_machine_that_cannot_be_described_is_refused_with_the_reason)

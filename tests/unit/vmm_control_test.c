@@ -33,8 +33,7 @@ Test(control_request, each_command_is_known_by_its_name)
 {
 	static const char *const lines[] = {
 		"{\"command\":\"device-add\",\"device\":\"3b:00.0,rom=off,on-error=reset\"}",
-		"{\"command\":\"device-remove\",\"device\":\"0000:3b:00.0\",\"force\":true,\"group\":true,\"timeout\":"
-		"7}",
+		"{\"command\":\"device-remove\",\"device\":\"3b:00.0\",\"force\":true,\"group\":true,\"timeout\":7}",
 		"{\"command\":\"devices\"}",
 		"{\"command\":\"topology\"}",
 		"{\"command\":\"status\"}",
