@@ -4,7 +4,8 @@
  *
  * pcicfg size BDF                  sizes each BAR and the expansion ROM as firmware would: "0:0x4000 6:0x10000"
  * pcicfg acs BDF                   its PCI Express type, or "pci", and "acs" or "-" for an access control capability: "4 acs"
- * pcicfg fuzz BDF SECONDS SEED     random bytes, words and dwords all over its config space; prints how many
+ * pcicfg fuzz BDF SECONDS SEED     random bytes, words and dwords all over its config space, but for the vectors of messages, which
+ *                                  are ones that a guest survives; prints how many
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -120,15 +121,36 @@ static uint64_t next(uint64_t *state)
 	return *state * 0x2545f4914f6cdd1dull;
 }
 
+/*
+ * Keeps a message of the device from being one that ends the guest, whose kernel has done nothing wrong: INIT, SMI and NMI, an
+ * exception, or the vector that stops a CPU. It stays a vector that devices have, for whatever CPU.
+ */
+static uint32_t tame(uint32_t value, unsigned offset, unsigned bytes, unsigned data)
+{
+	uint8_t byte[4];
+	memcpy(byte, &value, sizeof(byte));
+	for (unsigned i = 0; data && i < bytes; i++) {
+		if (offset + i == data)
+			byte[i] = (byte[i] & 0x3f) | 0x40;
+		if (offset + i == data + 1)
+			byte[i] &= (uint8_t)~0x07; /* delivery mode: fixed */
+	}
+	memcpy(&value, byte, sizeof(value));
+	return value;
+}
+
 /* Half of all writes go to the first 256 bytes, where most of what has behaviour lies. */
 static void fuzz(unsigned seconds, uint64_t seed)
 {
 	time_t end = time(NULL) + seconds;
 	unsigned long writes = 0;
+	unsigned msi = find_capability(PCI_CAP_ID_MSI), data = 0;
+	if (msi)
+		data = msi + (get(msi + PCI_MSI_FLAGS, 2) & PCI_MSI_FLAGS_64BIT ? PCI_MSI_DATA_64 : PCI_MSI_DATA_32);
 	for (; time(NULL) < end; writes++) {
 		unsigned bytes = 1u << next(&seed) % 3;
 		unsigned offset = next(&seed) % (next(&seed) % 2 ? 256 : 4096) & ~(bytes - 1);
-		uint32_t value = next(&seed) % 8 ? (uint32_t)next(&seed) : ~0u;
+		uint32_t value = tame(next(&seed) % 8 ? (uint32_t)next(&seed) : ~0u, offset, bytes, data);
 		/* Beyond the end of a conventional device's space there is nothing to write to. */
 		if (pwrite(config, &value, bytes, offset) < 0)
 			die("write");

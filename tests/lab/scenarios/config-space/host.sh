@@ -26,7 +26,7 @@ for name in pf nic; do
 	sample $name $bdf &
 done
 sleep 1
-# A guest that points its MSI at its own CPUs with random bits may send them an INIT: that ends the guest, never the monitor.
+# Messages to random CPUs at random times: a guest may not survive that, the monitor must.
 plain=$APPEND
 for attempt in 1 2 3; do
 	fact attempts $attempt
