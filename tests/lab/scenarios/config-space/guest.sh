@@ -17,8 +17,8 @@ lspci -vvvxxxx || fail "lspci failed"
 echo "@lspci ends"
 
 seed=$(sed -n 's/.*lab_seed=\([0-9]*\).*/\1/p' /proc/cmdline)
-pcicfg fuzz $pf 60 0x9e3779b97f4a7c1$seed >/tmp/pf.writes &
-pcicfg fuzz $nic 60 0xd1b54a32d192ed0$seed >/tmp/nic.writes &
+pcicfg fuzz $pf 20 0x9e3779b97f4a7c1$seed >/tmp/pf.writes &
+pcicfg fuzz $nic 20 0xd1b54a32d192ed0$seed >/tmp/nic.writes &
 wait
 fact pf.writes "$(cat /tmp/pf.writes)"
 fact nic.writes "$(cat /tmp/nic.writes)"
