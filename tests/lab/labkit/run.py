@@ -181,7 +181,7 @@ def _follow(path: Path, offset: int) -> int:
         return report.tell()
 
 
-ATTEMPTS = 3  # of a scenario, as long as it is the emulation that ends it
+ATTEMPTS = 5  # of a scenario, as long as it is the emulation that ends it
 STILL_SECONDS = 90  # without a sign of life, which comes every 5 of the host's seconds
 
 
