@@ -70,18 +70,26 @@ static bool start_reset(const struct function *function)
 	return false;
 }
 
-static void check_flr(const struct function *function, const struct driver *driver)
+/* Decoding, mastering, MSI-X and what the driver leaves in the device: what a reset takes away. @return false: the check has failed */
+static bool give_state(const struct function *function, const struct driver *driver, unsigned msix)
 {
-	unsigned msix = find_capability(function, CAP_MSIX);
-	check_begin(function, "flr");
 	set_command(function, COMMAND_MEMORY | COMMAND_MASTER, 0);
 	const char *trouble = driver ? driver->start(function) : NULL;
 	if (trouble) {
 		check_fail("%s", trouble);
-		return;
+		return false;
 	}
 	if (msix)
 		config_write16(function, msix + MSIX_CONTROL, MSIX_ENABLE);
+	return true;
+}
+
+static void check_flr(const struct function *function, const struct driver *driver)
+{
+	unsigned msix = find_capability(function, CAP_MSIX);
+	check_begin(function, "flr");
+	if (!give_state(function, driver, msix))
+		return;
 	uint64_t started = now_ns();
 	if (!start_reset(function)) {
 		check_skip("the device has no function level reset");
@@ -227,14 +235,8 @@ static void check_bus(const struct function *function, const struct driver *driv
 	if (!offered(function))
 		return;
 	unsigned count = save_bus(function->parent);
-	set_command(function, COMMAND_MEMORY | COMMAND_MASTER, 0);
-	const char *trouble = driver ? driver->start(function) : NULL;
-	if (trouble) {
-		check_fail("%s", trouble);
+	if (!give_state(function, driver, msix))
 		return;
-	}
-	if (msix)
-		config_write16(function, msix + MSIX_CONTROL, MSIX_ENABLE);
 	uint64_t started = now_ns();
 	const struct function *answered, *silent = reset_bus(function->parent, &answered);
 	uint64_t took = now_ns() - started;

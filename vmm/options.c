@@ -49,8 +49,7 @@ static const struct argp_option argp_options[] = {
 	{"control", KEY_CONTROL, "PATH", 0, "Listen there for tenon ctl", 0},
 	{"topology", KEY_TOPOLOGY, "WHICH", 0,
 	 "How the guest's buses show what resets and isolates together: mirror (default), the host's groups, or flat, "
-	 "each "
-	 "device alone",
+	 "each device alone",
 	 0},
 	{"hotplug-ports", KEY_HOTPLUG_PORTS, "N", 0,
 	 "Empty root ports for devices that tenon ctl adds later (default 0, at most 8)", 0},

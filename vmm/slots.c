@@ -189,7 +189,7 @@ static int place_device(struct slot *slot, const struct tenon_topology_place *pl
 	const struct tenon_device_place where = {
 		.size = sizeof(where),
 		.slot = slot->leader->bridge ? TENON_SLOT_ROOT_PORT : TENON_SLOT_ROOT_BUS,
-		.multifunction = slot->leader->bridge ? place->multifunction : shares_device(slot->slots, slot),
+		.multifunction = place->multifunction,
 		.ari = place->ari,
 		.ari_next = place->ari_next,
 	};

@@ -119,13 +119,6 @@ int pci_bus_add(struct pci_host *host, struct pci_bus *bus, unsigned device, uns
 			  device, function);
 }
 
-void pci_bus_remove(struct pci_host *host, struct pci_bus *bus, unsigned device, unsigned function)
-{
-	pthread_rwlock_wrlock(&host->lock);
-	bus->functions[device][function] = NULL;
-	pthread_rwlock_unlock(&host->lock);
-}
-
 static void set_all(struct pci_host *host, struct pci_bus *bus, const struct pci_placed *functions, unsigned count,
 		    bool shown)
 {

@@ -58,11 +58,11 @@ void pci_host_finish(struct pci_host *host);
 int pci_bus_add(struct pci_host *host, struct pci_bus *bus, unsigned device, unsigned function,
 		const struct pci_function *what, struct tenon_error *err);
 
-/** All of them at once, so that nobody finds one without the others. Their places are free, or theirs. */
+/**
+ * All of them at once, so that nobody finds one without the others. Their places are free, or theirs. After hide no access begins any
+ * more; one that has begun is waited for by in_use_wait.
+ */
 void pci_bus_show(struct pci_host *host, struct pci_bus *bus, const struct pci_placed *functions, unsigned count);
 void pci_bus_hide(struct pci_host *host, struct pci_bus *bus, const struct pci_placed *functions, unsigned count);
-
-/** Empties the slot: no access begins any more. One that has begun is waited for by in_use_wait. */
-void pci_bus_remove(struct pci_host *host, struct pci_bus *bus, unsigned device, unsigned function);
 
 #endif
