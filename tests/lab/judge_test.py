@@ -46,6 +46,10 @@ class JudgeTest(unittest.TestCase):
                      "rcu: INFO: rcu_sched self-detected stall on CPU"):
             self.assert_fails("host's kernel logged", host_log=GOOD["host.log"] + f"[    9.0] {line}\n")
 
+    def test_a_double_fault_of_the_host_is_worth_a_second_run(self):
+        with self.assertRaises(Stopped):
+            self.judge(host_log="[   45.9] BUG: IRQ stack guard page was hit at 000000009b17f87c (stack is 0..1)\n")
+
     def test_a_guest_that_died_fails(self):
         self.assert_fails("kernel died", guest_serial="Kernel panic - not syncing: no init\n")
 
@@ -63,8 +67,8 @@ class JudgeTest(unittest.TestCase):
 
     def test_a_triple_fault_is_worth_a_second_run_and_another_crash_is_not(self):
         crashed = GOOD["facts"].replace("guest.status=0", "guest.status=4")
-        with self.assertRaisesRegex(Stopped, "status 4, not 0: .*triple fault"):
-            self.judge(facts=crashed, guest_err="tenon: warning: the guest crashed: triple fault; its last console lines say why")
+        with self.assertRaisesRegex(Stopped, "status 4: .*triple fault"):
+            self.judge(facts=crashed, guest_err="tenon: warning: the guest crashed: triple fault; its last console lines say why\nstats: total=1\n")
         with self.assertRaises(Failed) as other:
             self.judge(facts=crashed, guest_err="tenon: warning: the guest crashed: an instruction that KVM cannot emulate")
         self.assertNotIsInstance(other.exception, Stopped)
