@@ -225,6 +225,7 @@ int binding_open(struct tenon_device *device, const struct tenon_device_options 
 		return code;
 
 	device->member.group = address->group;
+	device->member.mediated = address->uuid[0];
 	int interface = space_choose(device->space, options->cdev > 0 || address->path[0],
 				     options->cdev <= 0 && address->group >= 0 && address_of_device(address)[0],
 				     address->name, err);

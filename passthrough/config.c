@@ -72,7 +72,7 @@ static int read_hardware(struct tenon_device *device, uint8_t *hardware, unsigne
 	return 0;
 }
 
-static unsigned device_control_at(const struct config *config, unsigned index)
+unsigned config_device_control(const struct config *config, unsigned index)
 {
 	unsigned offset = index == 0 ? PCI_EXP_DEVCTL : PCI_EXP_DEVCTL2;
 	return config->pcie && offset + 2 <= config->pcie_bytes ? config->pcie + offset : 0;
@@ -112,7 +112,7 @@ int config_init(struct tenon_device *device, const struct tenon_device_options *
 	capabilities_build(config, hardware, &policy);
 	blank_rest(config, hardware, present);
 	for (unsigned i = 0; i < 2; i++) {
-		unsigned at = device_control_at(config, i);
+		unsigned at = config_device_control(config, i);
 		config->device_control[i] = at ? (uint16_t)get(hardware, at, 2) : 0;
 	}
 	return 0;
@@ -120,8 +120,11 @@ int config_init(struct tenon_device *device, const struct tenon_device_options *
 
 void config_reset(struct tenon_device *device)
 {
-	memcpy(device->config.value, device->config.initial, sizeof(device->config.value));
-	device->config.vpd_address_low = 0;
+	struct config *config = &device->config;
+	memcpy(config->value, config->initial, sizeof(config->value));
+	memcpy(config->control_written, config->device_control, sizeof(config->control_written));
+	config->vpd_address_low = 0;
+	config->vpd_asked = 0;
 }
 
 static bool is_access(unsigned offset, unsigned size_bytes)
@@ -186,7 +189,7 @@ void config_restore_device(struct tenon_device *device)
 {
 	const struct config *config = &device->config;
 	for (unsigned i = 0; i < 2; i++) {
-		unsigned at = device_control_at(config, i);
+		unsigned at = config_device_control(config, i);
 		uint32_t pass = at ? get(config->pass, at, 2) : 0;
 		if (pass && ((device_hardware_config_read(device, at, 2) ^ config->device_control[i]) & pass))
 			write_through(device, at, 2, config->device_control[i]);
@@ -273,8 +276,10 @@ static void vpd_address_written(struct tenon_device *device, unsigned offset, un
 	if (offset > high || high >= offset + size_bytes)
 		return;
 	uint32_t address = config->vpd_address_low | (value >> 8 * (high - offset) & 0xff) << 8;
-	if (!(address & PCI_VPD_ADDR_F))
-		device_hardware_config_write(device, low, 2, address);
+	if (address & PCI_VPD_ADDR_F)
+		return;
+	config->vpd_asked = (uint16_t)(address | PCI_VPD_ADDR_F);
+	device_hardware_config_write(device, low, 2, address);
 }
 
 static void run_hook(struct tenon_device *device, enum config_hook hook, unsigned offset, unsigned size_bytes,
@@ -321,6 +326,20 @@ static bool has_hook(const struct config *config, unsigned offset, unsigned size
 	return false;
 }
 
+/* For whoever may not ask the device. */
+static void remember_control(struct config *config, unsigned offset, unsigned size_bytes, uint32_t value)
+{
+	for (unsigned i = 0; i < 4; i++) { /* both bytes of both registers */
+		unsigned at = config_device_control(config, i / 2) + i % 2, shift = 8 * (i % 2);
+		if (at < 2 || at < offset || at >= offset + size_bytes)
+			continue;
+		uint16_t mask = (uint16_t)(config->pass[at] << shift);
+		uint16_t written = (uint16_t)((value >> 8 * (at - offset) & 0xff) << shift);
+		config->control_written[i / 2] =
+			(uint16_t)((config->control_written[i / 2] & ~mask) | (written & mask));
+	}
+}
+
 void config_write(struct tenon_device *device, unsigned offset, unsigned size_bytes, uint32_t value)
 {
 	struct config *config = &device->config;
@@ -334,6 +353,7 @@ void config_write(struct tenon_device *device, unsigned offset, unsigned size_by
 		uint8_t byte = (uint8_t)(value >> (8 * i));
 		config->value[offset + i] = (uint8_t)((config->value[offset + i] & ~mask) | (byte & mask));
 	}
+	remember_control(config, offset, size_bytes, value);
 	write_through(device, offset, size_bytes, value);
 
 	enum config_hook last = CONFIG_HOOK_NONE;

@@ -30,9 +30,11 @@ struct config {
 	unsigned size_bytes;                  /* 256 or 4096 */
 	/* Offsets of capabilities that have behaviour; 0: absent. */
 	unsigned pm, msi, msix, pcie, vpd, af;
-	unsigned pcie_bytes;        /* length of the PCI Express capability */
-	uint16_t device_control[2]; /* what the device had in its DEVCTL and DEVCTL2 at open */
-	uint8_t vpd_address_low;    /* as the guest wrote it last */
+	unsigned pcie_bytes;         /* length of the PCI Express capability */
+	uint16_t device_control[2];  /* what the device had in its DEVCTL and DEVCTL2 at open */
+	uint16_t control_written[2]; /* of them, the bits that go to the device, as the guest wrote them last */
+	uint8_t vpd_address_low;     /* as the guest wrote it last */
+	uint16_t vpd_asked;          /* the address that the guest read last, with PCI_VPD_ADDR_F; 0: none */
 	bool sriov_hidden;
 	unsigned ari; /* where the device has an ARI capability, which the guest does not see; 0: none */
 };
@@ -58,6 +60,9 @@ void config_reset(struct tenon_device *device);
 
 /** What the guest set in the device itself back to what it was at open: a reset by the kernel would keep it. */
 void config_restore_device(struct tenon_device *device);
+
+/** Where DEVCTL (0) or DEVCTL2 (1) is; 0: nowhere. */
+unsigned config_device_control(const struct config *config, unsigned index);
 
 /** Writes the power state and COMMAND again, at a device that may have missed them. */
 void config_repeat(struct tenon_device *device);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,17 +20,20 @@
 
 #define CONTAINER_PATH "/dev/vfio/vfio"
 #define GROUPS_MAX     64
+#define PAGE_BYTES     4096u
 
 struct container_group {
 	int number;
 	int fd;
 	unsigned devices;
+	bool mediated;
 };
 
 struct container {
 	struct space_backend backend;
 	int fd;
 	bool own_fd;
+	bool tracked; /* VFIO_IOMMU_DIRTY_PAGES is on */
 	struct container_group groups[GROUPS_MAX];
 	unsigned group_count;
 };
@@ -170,6 +174,103 @@ static int coherent(struct space_backend *backend)
 	return kernel_ioctl(container(backend)->fd, VFIO_CHECK_EXTENSION, (void *)(uintptr_t)VFIO_DMA_CC_IOMMU);
 }
 
+/*
+ * What a group with an IOMMU may reach counts as written as a whole, always, whatever other groups do (vfio_iommu_type1.c,
+ * num_non_pinned_groups); that is no tracking. What drivers of mediated devices pin, it knows.
+ */
+static int dirty_tracks(struct space_backend *backend, const struct space_member *member, char *why, size_t capacity)
+{
+	const struct container *self = container(backend);
+	struct vfio_iommu_type1_info_cap_migration cap = {0};
+	uint8_t *info;
+	for (unsigned i = 0; i < self->group_count; i++) {
+		if (self->groups[i].mediated)
+			continue;
+		snprintf(why, capacity, "%s",
+			 member->mediated
+				 ? "the container takes all memory for written as long as a device with an IOMMU "
+				   "is in it; keep them in VMs of their own"
+				 : "the container takes all memory for written; use iommufd");
+		return 0;
+	}
+	int bytes = get_info(self, &info, NULL);
+	if (bytes < 0)
+		return bytes;
+	uint32_t at = find_capability(info, bytes, VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION, sizeof(cap));
+	if (at)
+		memcpy(&cap, info + at, sizeof(cap));
+	free(info);
+	if (cap.pgsize_bitmap & PAGE_BYTES)
+		return 1;
+	snprintf(why, capacity,
+		 "this kernel's container does not tell which pages are written; use Linux 5.8 or later");
+	return 0;
+}
+
+static int set_tracking(struct container *self, bool on)
+{
+	struct vfio_iommu_type1_dirty_bitmap request = {
+		.argsz = sizeof(request),
+		.flags = on ? VFIO_IOMMU_DIRTY_PAGES_FLAG_START : VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP,
+	};
+	int code = kernel_ioctl(self->fd, VFIO_IOMMU_DIRTY_PAGES, &request);
+	if (code == 0 || !on)
+		self->tracked = on;
+	return code;
+}
+
+static int dirty_start(struct space_backend *backend, const struct space_member *member, struct tenon_error *err)
+{
+	struct container *self = container(backend);
+	(void)member;
+	int code = self->tracked ? 0 : set_tracking(self, true);
+	if (code < 0)
+		return tenon_fail(err, code,
+				  "the container cannot log what is written: %s; free some memory, or let all memory "
+				  "count as written",
+				  strerror(-code));
+	return 0;
+}
+
+static void dirty_stop(struct space_backend *backend)
+{
+	struct container *self = container(backend);
+	if (self->tracked)
+		set_tracking(self, false);
+}
+
+/* The kernel refuses a range that cuts through what was mapped as one. */
+static int dirty_fetch(struct space_backend *backend, uint64_t gpa, uint64_t size_bytes, uint64_t *bitmap,
+		       struct tenon_error *err)
+{
+	struct container *self = container(backend);
+	if (!self->tracked)
+		return 0;
+	size_t words = (size_t)((size_bytes / PAGE_BYTES + 63) / 64);
+	uint64_t *fresh = calloc(words, sizeof(*fresh)); /* the kernel overwrites */
+	union {
+		struct vfio_iommu_type1_dirty_bitmap head;
+		uint8_t bytes[sizeof(struct vfio_iommu_type1_dirty_bitmap) +
+			      sizeof(struct vfio_iommu_type1_dirty_bitmap_get)];
+	} request = {.head = {.argsz = sizeof(request.bytes), .flags = VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP}};
+	const struct vfio_iommu_type1_dirty_bitmap_get range = {
+		.iova = gpa,
+		.size = size_bytes,
+		.bitmap = {.pgsize = PAGE_BYTES, .size = words * sizeof(*fresh), .data = (__u64 *)fresh},
+	};
+	memcpy(request.bytes + sizeof(request.head), &range, sizeof(range));
+	int code = fresh ? kernel_ioctl(self->fd, VFIO_IOMMU_DIRTY_PAGES, &request) : -ENOMEM;
+	for (size_t i = 0; code == 0 && i < words; i++)
+		bitmap[i] |= fresh[i];
+	free(fresh);
+	if (code < 0)
+		return tenon_fail(err, code,
+				  "guest memory at 0x%llx: the container does not tell what is written: %s; all of it "
+				  "counts as written now",
+				  (unsigned long long)gpa, strerror(-code));
+	return 0;
+}
+
 static void destroy(struct space_backend *backend)
 {
 	struct container *self = container(backend);
@@ -187,6 +288,11 @@ static const struct space_backend_ops container_ops = {
 	.room = room,
 	.map_bar = map_bar,
 	.coherent = coherent,
+	.dirty_tracks = dirty_tracks,
+	.dirty_start = dirty_start,
+	.dirty_stop = dirty_stop,
+	.dirty_fetch = dirty_fetch,
+	.dirty_by_region = true,
 	.destroy = destroy,
 };
 
@@ -274,7 +380,7 @@ static int refuse_group(int code, bool first, int group, const char *name, struc
 	}
 }
 
-int container_join(struct space_backend *backend, int group, const char *name, struct tenon_error *err)
+int container_join(struct space_backend *backend, int group, bool mediated, const char *name, struct tenon_error *err)
 {
 	struct container *self = container(backend);
 	for (unsigned i = 0; i < self->group_count; i++) {
@@ -296,7 +402,8 @@ int container_join(struct space_backend *backend, int group, const char *name, s
 		kernel_close(fd); /* takes it out of the container, too */
 		return refuse_group(code, self->group_count == 0, group, name, err);
 	}
-	self->groups[self->group_count++] = (struct container_group){.number = group, .fd = fd, .devices = 1};
+	self->groups[self->group_count++] =
+		(struct container_group){.number = group, .fd = fd, .devices = 1, .mediated = mediated};
 	return fd;
 }
 

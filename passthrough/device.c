@@ -181,6 +181,7 @@ int tenon_device_open(const struct tenon_device_options *options, struct tenon_d
 	if (!device)
 		return tenon_fail(err, -ENOMEM, "device: out of memory; free some memory");
 	pthread_mutex_init(&device->lock, NULL);
+	device_migration_init(device);
 	device->fd = -1;
 	device->events = (struct events){.error_fd = -1, .request_fd = -1, .poll_fd = -1};
 	device->interrupts.intx_trigger = device->interrupts.intx_unmask = -1;
@@ -226,6 +227,7 @@ void tenon_device_close(struct tenon_device *device)
 	events_finish(device);
 	bars_finish(device);
 	rom_finish(device);
+	device_migration_finish(device);
 	binding_close(device);
 	pthread_mutex_destroy(&device->lock);
 	free(device);

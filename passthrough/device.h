@@ -17,6 +17,7 @@
 #include "config.h"
 #include "events.h"
 #include "interrupts.h"
+#include "migration.h"
 #include "remote.h"
 #include "reset.h"
 #include "rom.h"
@@ -42,6 +43,7 @@ struct tenon_device {
 	struct events events;
 	struct reset_state reset;
 	struct remote remote;
+	struct migration migration;
 	unsigned
 		guest_messages; /* log lines that the guest caused; bounded, so that a hostile guest cannot flood the log */
 };

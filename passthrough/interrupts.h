@@ -32,6 +32,8 @@ struct vector {
 	bool fired;   /* the set reported it, and it is not delivered yet */
 	bool delivered;
 	bool ready;  /* passing: to be delivered by the batch that is being made */
+	bool kept;   /* it was armed where the loaded state was saved: it is armed here, used or not */
+	bool came;   /* with an interrupt that was not delivered there */
 	bool routed; /* the committed route says this: */
 	uint32_t data;
 	uint64_t address;
@@ -53,6 +55,7 @@ struct interrupts {
 	bool intx_trapped;  /* through the event loop, not inside the kernel */
 	bool intx_waiting;  /* trapped: it fired, and the guest has not touched the device since */
 	bool intx_asserted; /* trapped: the line as the VMM was last told */
+	bool intx_came;     /* a state is loaded in which the line was asserted */
 	unsigned msi_count;
 	struct msix_layout msix;
 	bool msix_resizable;    /* the kernel adds vectors one by one; it never does for MSI */

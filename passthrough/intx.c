@@ -38,7 +38,7 @@ static int enable_in_kernel(struct tenon_device *device, bool *elsewhere, struct
 	struct interrupts *interrupts = &device->interrupts;
 	struct transport *transport = device->transport;
 
-	interrupts->intx_trigger = kernel_eventfd();
+	interrupts->intx_trigger = kernel_eventfd_at(interrupts->intx_came);
 	interrupts->intx_unmask = kernel_eventfd();
 	int code = interrupts->intx_trigger < 0  ? interrupts->intx_trigger
 		   : interrupts->intx_unmask < 0 ? interrupts->intx_unmask
@@ -70,7 +70,7 @@ static int enable_in_kernel(struct tenon_device *device, bool *elsewhere, struct
 static int enable_trapped(struct tenon_device *device, struct tenon_error *err)
 {
 	struct interrupts *interrupts = &device->interrupts;
-	interrupts->intx_trigger = kernel_eventfd();
+	interrupts->intx_trigger = kernel_eventfd_at(interrupts->intx_came);
 	int code = interrupts->intx_trigger < 0
 			   ? interrupts->intx_trigger
 			   : kernel_poll_add(device->events.poll_fd, interrupts->intx_trigger, EVENT_ID_INTX, false);

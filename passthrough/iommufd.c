@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * /dev/iommu: one IOAS that all devices of a VM share. Owns the iommufd and the IOAS in it.
+ * /dev/iommu: one IOAS that all devices of a VM share. Owns the iommufd, the IOAS in it, and its page tables with dirty bits.
  * Source: Linux Documentation/userspace-api/iommufd.rst and include/uapi/linux/iommufd.h.
  */
 #include <errno.h>
@@ -17,12 +17,23 @@
 #include "vf_token.h"
 
 #define IOMMUFD_PATH "/dev/iommu"
+#define PAGE_BYTES   4096u
+#define HWPTS_MAX    8 /* as many kinds of IOMMU with dirty bits */
+
+/* A page table with dirty bits, which devices of like IOMMUs share. The kernel makes those without by itself. */
+struct hwpt {
+	uint32_t id;
+	unsigned devices;
+	bool tracked; /* its dirty bits count */
+};
 
 struct iommufd {
 	struct space_backend backend;
 	int fd;
 	bool own_fd;
 	uint32_t ioas;
+	struct hwpt hwpts[HWPTS_MAX];
+	unsigned hwpt_count;
 };
 
 static struct iommufd *iommufd(struct space_backend *backend)
@@ -118,11 +129,96 @@ static int coherent(struct space_backend *backend)
 	return code;
 }
 
+/* ---- Page tables with dirty bits ---- */
+
+static void destroy_object(const struct iommufd *self, uint32_t id)
+{
+	struct iommu_destroy request = {.size = sizeof(request), .id = id};
+	kernel_ioctl(self->fd, IOMMU_DESTROY, &request);
+}
+
+static struct hwpt *hwpt_of(struct iommufd *self, uint32_t id)
+{
+	for (unsigned i = 0; i < self->hwpt_count; i++) {
+		if (self->hwpts[i].id == id)
+			return &self->hwpts[i];
+	}
+	return NULL;
+}
+
+static int dirty_tracks(struct space_backend *backend, const struct space_member *member, char *why, size_t capacity)
+{
+	(void)backend;
+	if (member->hwpt)
+		return 1;
+	snprintf(why, capacity, "%s",
+		 member->mediated
+			 ? "a mediated device has no IOMMU of its own, and iommufd does not tell what its driver "
+			   "writes; use the container interface"
+			 : "its IOMMU has no dirty bits that this kernel can use; use a host with Linux 6.7 and "
+			   "VT-d in scalable mode, AMD-Vi or SMMUv3 with dirty bits");
+	return 0;
+}
+
+static int set_tracking(const struct iommufd *self, struct hwpt *hwpt, bool on)
+{
+	struct hwpt_set_dirty_tracking request = {
+		.size = sizeof(request), .flags = on ? HWPT_TRACKING_ENABLE : 0, .hwpt_id = hwpt->id};
+	int code = kernel_ioctl(self->fd, IOMMU_HWPT_SET_DIRTY_TRACKING, &request);
+	if (code == 0 || !on)
+		hwpt->tracked = on;
+	return code;
+}
+
+static int dirty_start(struct space_backend *backend, const struct space_member *member, struct tenon_error *err)
+{
+	struct iommufd *self = iommufd(backend);
+	struct hwpt *hwpt = hwpt_of(self, member->hwpt);
+	int code = hwpt->tracked ? 0 : set_tracking(self, hwpt, true);
+	if (code < 0)
+		return tenon_fail(err, code,
+				  "cannot turn its IOMMU's dirty bits on: %s; see the host's kernel log, or let all "
+				  "memory count as written",
+				  strerror(-code));
+	return 0;
+}
+
+static void dirty_stop(struct space_backend *backend)
+{
+	struct iommufd *self = iommufd(backend);
+	for (unsigned i = 0; i < self->hwpt_count; i++) {
+		if (self->hwpts[i].tracked)
+			set_tracking(self, &self->hwpts[i], false);
+	}
+}
+
+static int dirty_fetch(struct space_backend *backend, uint64_t gpa, uint64_t size_bytes, uint64_t *bitmap,
+		       struct tenon_error *err)
+{
+	struct iommufd *self = iommufd(backend);
+	for (unsigned i = 0; i < self->hwpt_count; i++) {
+		struct hwpt_get_dirty_bitmap request = {
+			.size = sizeof(request),
+			.hwpt_id = self->hwpts[i].id,
+			.iova = gpa,
+			.length = size_bytes,
+			.page_size = PAGE_BYTES,
+			.data = (uintptr_t)bitmap,
+		};
+		int code = self->hwpts[i].tracked ? kernel_ioctl(self->fd, IOMMU_HWPT_GET_DIRTY_BITMAP, &request) : 0;
+		if (code < 0)
+			return tenon_fail(err, code,
+					  "guest memory at 0x%llx: cannot read the IOMMU's dirty bits: %s; all of it "
+					  "counts as written now",
+					  (unsigned long long)gpa, strerror(-code));
+	}
+	return 0;
+}
+
 static void destroy(struct space_backend *backend)
 {
 	struct iommufd *self = iommufd(backend);
-	struct iommu_destroy request = {.size = sizeof(request), .id = self->ioas};
-	kernel_ioctl(self->fd, IOMMU_DESTROY, &request);
+	destroy_object(self, self->ioas);
 	if (self->own_fd)
 		kernel_close(self->fd);
 	free(self);
@@ -133,6 +229,10 @@ static const struct space_backend_ops iommufd_ops = {
 	.unmap = unmap,
 	.allowed = allowed,
 	.coherent = coherent,
+	.dirty_tracks = dirty_tracks,
+	.dirty_start = dirty_start,
+	.dirty_stop = dirty_stop,
+	.dirty_fetch = dirty_fetch,
 	.destroy = destroy,
 };
 
@@ -247,6 +347,67 @@ static int refuse_bind(int code, const struct vf_token *token, const char *name,
 	}
 }
 
+static int attach_to(int cdev, uint32_t id)
+{
+	struct vfio_device_attach_iommufd_pt attach = {.argsz = sizeof(attach), .pt_id = id};
+	return kernel_ioctl(cdev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
+}
+
+/* Of a mediated device, and by older kernels, refused. */
+static bool has_dirty_bits(const struct iommufd *self, uint32_t device_id)
+{
+	struct hw_info info = {.size = sizeof(info), .dev_id = device_id};
+	return kernel_ioctl(self->fd, IOMMU_GET_HW_INFO, &info) == 0 &&
+	       info.out_capabilities & HW_CAPABILITY_DIRTY_TRACKING;
+}
+
+static int use_hwpt(struct hwpt *hwpt, int cdev, struct space_member *member)
+{
+	int code = attach_to(cdev, hwpt->id);
+	if (code == 0) {
+		hwpt->devices++;
+		member->hwpt = hwpt->id;
+	}
+	return code;
+}
+
+static int attach_to_new_hwpt(struct iommufd *self, int cdev, struct space_member *member)
+{
+	struct hwpt_alloc request = {
+		.size = sizeof(request),
+		.flags = HWPT_WITH_DIRTY_TRACKING,
+		.dev_id = member->device_id,
+		.pt_id = self->ioas,
+	};
+	if (self->hwpt_count == HWPTS_MAX || kernel_ioctl(self->fd, IOMMU_HWPT_ALLOC, &request) < 0)
+		return attach_to(cdev, self->ioas);
+	struct hwpt *hwpt = &self->hwpts[self->hwpt_count];
+	*hwpt = (struct hwpt){.id = request.out_hwpt_id};
+	int code = use_hwpt(hwpt, cdev, member);
+	if (code == 0)
+		self->hwpt_count++;
+	else
+		destroy_object(self, hwpt->id);
+	/* Its group has a table without dirty bits, since none could be made for the first of its devices. */
+	return code == -EINVAL ? attach_to(cdev, self->ioas) : code;
+}
+
+/*
+ * The kernel's own page tables, which it picks where only an IOAS is named, have no dirty bits: whether the VM will move must be
+ * decided here, and it may. A table that another IOMMU has made answers EINVAL.
+ */
+static int attach_with_dirty_bits(struct iommufd *self, int cdev, struct space_member *member)
+{
+	if (!has_dirty_bits(self, member->device_id))
+		return attach_to(cdev, self->ioas);
+	for (unsigned i = 0; i < self->hwpt_count; i++) {
+		int code = use_hwpt(&self->hwpts[i], cdev, member);
+		if (code != -EINVAL)
+			return code;
+	}
+	return attach_to_new_hwpt(self, cdev, member);
+}
+
 int iommufd_attach(struct space_backend *backend, int cdev, const struct vf_token *token, const char *name,
 		   struct space_member *member, struct tenon_error *err)
 {
@@ -255,8 +416,7 @@ int iommufd_attach(struct space_backend *backend, int cdev, const struct vf_toke
 	if (unchecked < 0)
 		return refuse_bind(unchecked, token, name, member, err);
 
-	struct vfio_device_attach_iommufd_pt attach = {.argsz = sizeof(attach), .pt_id = self->ioas};
-	int code = kernel_ioctl(cdev, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach);
+	int code = attach_with_dirty_bits(self, cdev, member);
 	if (code == -EADDRINUSE)
 		return tenon_fail(err, code,
 				  "%s: cannot join the VM: the host reserves DMA addresses for it inside guest memory; "
@@ -270,8 +430,15 @@ int iommufd_attach(struct space_backend *backend, int cdev, const struct vf_toke
 	return unchecked;
 }
 
-void iommufd_detach(int cdev)
+void iommufd_detach(struct space_backend *backend, int cdev, struct space_member *member)
 {
+	struct iommufd *self = iommufd(backend);
+	struct hwpt *hwpt = hwpt_of(self, member->hwpt);
 	struct vfio_device_detach_iommufd_pt request = {.argsz = sizeof(request)};
 	kernel_ioctl(cdev, VFIO_DEVICE_DETACH_IOMMUFD_PT, &request);
+	member->hwpt = 0;
+	if (!hwpt || --hwpt->devices)
+		return;
+	destroy_object(self, hwpt->id);
+	*hwpt = self->hwpts[--self->hwpt_count];
 }

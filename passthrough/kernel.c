@@ -73,6 +73,24 @@ ssize_t kernel_pwrite(int fd, const void *buffer, size_t size, uint64_t offset)
 	return done < 0 ? -errno : done;
 }
 
+ssize_t kernel_read(int fd, void *buffer, size_t size)
+{
+	ssize_t done;
+	do
+		done = read(fd, buffer, size);
+	while (done < 0 && errno == EINTR);
+	return done < 0 ? -errno : done;
+}
+
+ssize_t kernel_write(int fd, const void *buffer, size_t size)
+{
+	ssize_t done;
+	do
+		done = write(fd, buffer, size);
+	while (done < 0 && errno == EINTR);
+	return done < 0 ? -errno : done;
+}
+
 int kernel_map(void *address, size_t size, int protection, int fd, uint64_t offset, void **out)
 {
 	int flags = MAP_SHARED | (address ? MAP_FIXED : 0);
@@ -130,7 +148,12 @@ int kernel_seal(int fd, uint64_t *size_bytes)
 
 int kernel_eventfd(void)
 {
-	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	return kernel_eventfd_at(0);
+}
+
+int kernel_eventfd_at(unsigned count)
+{
+	int fd = eventfd(count, EFD_NONBLOCK | EFD_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
 

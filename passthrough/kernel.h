@@ -17,6 +17,9 @@ int kernel_dup(int fd); /* close-on-exec */
 int kernel_ioctl(int fd, unsigned long request, void *argument);
 ssize_t kernel_pread(int fd, void *buffer, size_t size, uint64_t offset);
 ssize_t kernel_pwrite(int fd, const void *buffer, size_t size, uint64_t offset);
+/** Of a stream: from where the last one ended. */
+ssize_t kernel_read(int fd, void *buffer, size_t size);
+ssize_t kernel_write(int fd, const void *buffer, size_t size);
 
 /** Maps shared and read-write or as `protection` says, at `address` when it is not NULL (replacing what is there). */
 int kernel_map(void *address, size_t size, int protection, int fd, uint64_t offset, void **out);
@@ -33,6 +36,8 @@ int kernel_seal(int fd, uint64_t *size_bytes);
 void kernel_block(void *address, size_t size);
 
 int kernel_eventfd(void); /* non-blocking, close-on-exec */
+/** One that begins with a count: a write of that could wait, if somebody else holds the eventfd. */
+int kernel_eventfd_at(unsigned count);
 /** @return 1 when the eventfd has a count, else 0; the count is kept */
 int kernel_eventfd_pending(int fd);
 /** Takes the count. Never waits, whoever else holds the eventfd. @return 1 when there was one, else 0 */

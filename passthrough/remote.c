@@ -129,6 +129,7 @@ static int return_to_guest(struct tenon_device *device, struct tenon_error *err)
 {
 	config_set16(device->config.value, PCI_COMMAND, 0);
 	bars_withdraw(device);
+	device_migration_was_reset(device);
 	config_reset(device);
 	int code = bars_map_again(device, err);
 	if (code == 0)

@@ -8,13 +8,12 @@
 
 #include "device.h"
 
-void reset_quiesce(struct tenon_device *device)
+void reset_quiesce_hardware(struct tenon_device *device)
 {
 	struct config *config = &device->config;
-	interrupts_reset(device);
-	config_set16(config->value, PCI_COMMAND, 0);
-	bars_withdraw(device);
-	bars_direct(device, true);
+	device->migration.quiesce_owed = device_migration_is_moving(device);
+	if (device->migration.quiesce_owed)
+		return;
 	/* D0 first: on the way back from D3 the kernel restores the COMMAND that it saved on the way in. */
 	if (config->pm && config_value16(config, config->pm + PCI_PM_CTRL) & PCI_PM_CTRL_STATE_MASK)
 		device_hardware_config_write(device, config->pm + PCI_PM_CTRL, 2, 0);
@@ -23,9 +22,20 @@ void reset_quiesce(struct tenon_device *device)
 	config_restore_device(device);
 }
 
+void reset_quiesce(struct tenon_device *device)
+{
+	interrupts_reset(device);
+	config_set16(device->config.value, PCI_COMMAND, 0);
+	bars_withdraw(device);
+	bars_direct(device, true);
+	reset_quiesce_hardware(device);
+}
+
 /* What the guest sees of a device that was reset, or at least quiesced. */
 static void power_on(struct tenon_device *device, bool was_reset)
 {
+	if (was_reset)
+		device_migration_was_reset(device);
 	config_reset(device);
 	device->reset.used = false;
 	device->reset.dirty &= !was_reset;
@@ -143,7 +153,10 @@ static int execute(struct tenon_device *device, const struct reset_plan *plan, s
 	if (!device->transport->can_reset)
 		return tenon_fail(err, code, "%s", error.message);
 	device_log(device, TENON_LOG_WARNING, "%s", error.message);
-	return device->transport->ops->reset(device->transport, err);
+	code = device->transport->ops->reset(device->transport, err);
+	if (code == 0)
+		device_migration_was_reset(device);
+	return code;
 }
 
 int reset_by_guest(struct tenon_device *device, struct tenon_error *err)

@@ -52,6 +52,12 @@ void reset_plan_make_bus(struct tenon_device *device, struct reset_plan *plan);
 void reset_quiesce(struct tenon_device *device);
 
 /**
+ * What of it is written to the device's config space. Not while its migration data moves, which that may corrupt; a device does no DMA
+ * then, and is quiesced when it leaves that state.
+ */
+void reset_quiesce_hardware(struct tenon_device *device);
+
+/**
  * Resets what the kernel's bind could not, and holds the device against its policy. The device is not on the space's list yet;
  * no lock is held.
  */

@@ -9,13 +9,14 @@
 #include <string.h>
 
 #include "container.h"
+#include "dirty.h"
 #include "iommufd.h"
 #include "kernel.h"
 #include "sized.h"
 #include "space.h"
 
 #define PAGE_BYTES  4096u
-#define REGIONS_MAX 64
+#define REGIONS_MAX DIRTY_REGIONS_MAX
 #define ALLOWED_MAX 64
 
 SIZED_WHOLE(struct tenon_space_options, reserved);
@@ -36,6 +37,7 @@ struct tenon_space {
 	bool mapped; /* the regions are in the backend */
 	struct space_member *members;
 	struct space_users users;
+	struct space_dirty dirty;
 };
 
 int tenon_space_create(const struct tenon_space_options *options, struct tenon_space **out, struct tenon_error *err)
@@ -91,6 +93,7 @@ void tenon_space_destroy(struct tenon_space *space)
 {
 	if (!space)
 		return;
+	tenon_space_dirty_stop(space);
 	close_backend(space);
 	space_users_finish(&space->users);
 	free(space);
@@ -276,7 +279,10 @@ int tenon_space_add(struct tenon_space *space, const struct tenon_space_region *
 		return code;
 	}
 	space->regions[space->region_count++] = known;
-	return 0;
+	code = dirty_add(space, &known, err);
+	if (code < 0)
+		tenon_space_remove(space, known.gpa, known.size_bytes, NULL);
+	return code;
 }
 
 int tenon_space_remove(struct tenon_space *space, uint64_t gpa, uint64_t size_bytes, struct tenon_error *err)
@@ -288,6 +294,7 @@ int tenon_space_remove(struct tenon_space *space, uint64_t gpa, uint64_t size_by
 		if (code < 0)
 			return code;
 		space_users_remove(&space->users, gpa, size_bytes, NULL, NULL);
+		dirty_remove(space, gpa);
 		space->regions[i] = space->regions[--space->region_count];
 		return 0;
 	}
@@ -343,8 +350,30 @@ void space_enlist(struct tenon_space *space, struct space_member *member)
 	*end = member;
 }
 
+struct space_backend *space_backend(const struct tenon_space *space)
+{
+	return space->backend;
+}
+
+struct space_users *space_users(struct tenon_space *space)
+{
+	return &space->users;
+}
+
+struct space_dirty *space_dirty(struct tenon_space *space)
+{
+	return &space->dirty;
+}
+
+unsigned space_regions(const struct tenon_space *space, const struct tenon_space_region **out)
+{
+	*out = space->regions;
+	return space->region_count;
+}
+
 void space_delist(struct tenon_space *space, struct space_member *member)
 {
+	dirty_leave(space, member);
 	for (struct space_member **at = &space->members; *at; at = &(*at)->next) {
 		if (*at != member)
 			continue;
@@ -429,13 +458,13 @@ int space_join_iommufd(struct tenon_space *space, int cdev, const struct vf_toke
 	int unchecked = iommufd_attach(space->backend, cdev, token, name, member, err);
 	int code = unchecked < 0 ? unchecked : map_all(space, err);
 	if (code < 0 && unchecked >= 0)
-		iommufd_detach(cdev);
+		iommufd_detach(space->backend, cdev, member);
 	return end_join(space, member, code < 0 ? code : unchecked);
 }
 
 int space_join_group(struct tenon_space *space, const char *name, struct space_member *member, struct tenon_error *err)
 {
-	int fd = container_join(space->backend, member->group, name, err);
+	int fd = container_join(space->backend, member->group, member->mediated, name, err);
 	int code = fd < 0 ? fd : map_all(space, err);
 	if (code < 0 && fd >= 0)
 		container_leave(space->backend, member->group);
@@ -467,7 +496,7 @@ void space_leave(struct tenon_space *space, int fd, struct space_member *member)
 	if (member->joined) {
 		space->joined--;
 		if (space->interface == TENON_INTERFACE_IOMMUFD)
-			iommufd_detach(fd);
+			iommufd_detach(space->backend, fd, member);
 		/* Before the group leaves, which would unmap it too, but not as long as somebody else holds the group's file. */
 		if (space->joined == 0)
 			unmap_all(space);

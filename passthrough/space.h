@@ -12,9 +12,11 @@
 
 #include <tenon/space.h>
 
+#include "dirty.h"
 #include "space_users.h"
 
 struct space_backend;
+struct space_member;
 
 struct space_backend_ops {
 	int (*map)(struct space_backend *backend, const struct tenon_space_region *region, struct tenon_error *err);
@@ -29,6 +31,20 @@ struct space_backend_ops {
 		       struct tenon_error *err);
 	/* 1: the IOMMU makes the DMA of all devices coherent with the CPU caches; 0: that cannot be said of all; -errno: not known. */
 	int (*coherent)(struct space_backend *backend);
+	/*
+	 * Whether the IOMMU knows which pages a joined device writes: 1; 0, and `why` gets the cause, and what to do, as one clause; or
+	 * -errno, nobody knows.
+	 */
+	int (*dirty_tracks)(struct space_backend *backend, const struct space_member *member, char *why,
+			    size_t capacity);
+	/* Starts that for a device that it can be had of. What other devices need is not started twice. */
+	int (*dirty_start)(struct space_backend *backend, const struct space_member *member, struct tenon_error *err);
+	/* Ends it for all. */
+	void (*dirty_stop)(struct space_backend *backend);
+	/* Sets the bits of pages that were written since, inside one region. Nothing happens where nothing was started. */
+	int (*dirty_fetch)(struct space_backend *backend, uint64_t gpa, uint64_t size_bytes, uint64_t *bitmap,
+			   struct tenon_error *err);
+	bool dirty_by_region; /* dirty_fetch is of whole regions only */
 	void (*destroy)(struct space_backend *backend);
 };
 
@@ -45,10 +61,14 @@ struct space_member {
 	uint32_t
 		device_id; /* what iommufd calls the binding, as in VFIO_DEVICE_GET_PCI_HOT_RESET_INFO; 0: not by iommufd */
 	int group;         /* IOMMU group number; -1: not known */
+	uint32_t hwpt;     /* iommufd: the page table with dirty bits that it is attached to; 0: none of ours */
 	int group_fd;      /* borrowed from the container; -1: not by group */
+	bool mediated;     /* it has no IOMMU: its driver writes to memory by asking the kernel */
 	bool passed;       /* the device's file came open, and may have been bound before */
 	bool joined;
-	unsigned patience_ms; /* how long an access of the guest may wait for the device's server */
+	enum dirty_logging logging;
+	struct tenon_iova_range logged; /* what its log covers, where that is one range; else first > last */
+	unsigned patience_ms;           /* how long an access of the guest may wait for the device's server */
 	struct space_user user;
 	struct space_member *next_user;
 };
@@ -120,6 +140,13 @@ int space_map_bar(struct tenon_space *space, const struct space_member *owner, c
 		  struct tenon_error *err);
 int space_unmap_bar(struct tenon_space *space, const struct space_member *owner, uint64_t gpa, uint64_t size_bytes,
 		    struct tenon_error *err);
+
+/** NULL: the space has no devices of the kernel's. */
+struct space_backend *space_backend(const struct tenon_space *space);
+struct space_dirty *space_dirty(struct tenon_space *space);
+struct space_users *space_users(struct tenon_space *space);
+/** RAM. @return how many */
+unsigned space_regions(const struct tenon_space *space, const struct tenon_space_region **out);
 
 /** As space_backend_ops.coherent, for a space with devices. */
 int space_coherent(struct tenon_space *space);

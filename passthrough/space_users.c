@@ -7,6 +7,7 @@
 #include "patience.h"
 #include "space.h"
 #include "space_users.h"
+#include "users_dirty.h"
 #include "vfio_user_dma.h"
 
 #define RAM_TIMEOUT_MS    10000u /* a server may pin it */
@@ -23,6 +24,7 @@ void space_users_init(struct space_users *users)
 
 void space_users_finish(struct space_users *users)
 {
+	space_users_dirty_stop(users);
 	pthread_mutex_destroy(&users->lock);
 	pthread_rwlock_destroy(&users->windows_lock);
 }
@@ -32,15 +34,21 @@ void space_users_finish(struct space_users *users)
 static int record(struct space_users *users, const struct tenon_space_region *region, const struct space_member *owner,
 		  struct tenon_error *err)
 {
+	struct space_window window = {.region = *region, .owner = owner};
 	pthread_rwlock_wrlock(&users->windows_lock);
-	bool room = users->window_count < SPACE_WINDOWS_MAX;
-	if (room)
-		users->windows[users->window_count++] = (struct space_window){.region = *region, .owner = owner};
+	int code = users->window_count < SPACE_WINDOWS_MAX ? 0 : -ENOSPC;
+	if (code == 0 && users->logs)
+		code = users_dirty_open(&window);
+	if (code == 0)
+		users->windows[users->window_count++] = window;
 	pthread_rwlock_unlock(&users->windows_lock);
-	return room ? 0
-		    : tenon_fail(err, -ENOSPC,
-				 "memory at 0x%llx: more than %d windows of devices into it; assign fewer",
-				 (unsigned long long)region->gpa, SPACE_WINDOWS_MAX);
+	if (code == -ENOMEM)
+		return tenon_fail(err, code, "memory at 0x%llx: cannot log its pages: out of memory; free some memory",
+				  (unsigned long long)region->gpa);
+	return code == 0 ? 0
+			 : tenon_fail(err, code,
+				      "memory at 0x%llx: more than %d windows of devices into it; assign fewer",
+				      (unsigned long long)region->gpa, SPACE_WINDOWS_MAX);
 }
 
 static void forget(struct space_users *users, uint64_t gpa, uint64_t size_bytes, const struct space_member *owner)
@@ -50,18 +58,19 @@ static void forget(struct space_users *users, uint64_t gpa, uint64_t size_bytes,
 		const struct tenon_space_region *region = &users->windows[i].region;
 		if (region->gpa != gpa || region->size_bytes != size_bytes || users->windows[i].owner != owner)
 			continue;
+		users_dirty_close(&users->windows[i]);
 		users->windows[i] = users->windows[--users->window_count];
 		break;
 	}
 	pthread_rwlock_unlock(&users->windows_lock);
 }
 
-static const struct tenon_space_region *window_at(const struct space_users *users, uint64_t gpa)
+static const struct space_window *window_at(const struct space_users *users, uint64_t gpa)
 {
 	for (unsigned i = 0; i < users->window_count; i++) {
 		const struct tenon_space_region *region = &users->windows[i].region;
 		if (gpa >= region->gpa && gpa - region->gpa < region->size_bytes)
-			return region;
+			return &users->windows[i];
 	}
 	return NULL;
 }
@@ -71,9 +80,10 @@ static int walk(const struct space_users *users, uint64_t gpa, uint8_t *out, con
 		bool write)
 {
 	while (bytes) {
-		const struct tenon_space_region *region = window_at(users, gpa);
-		if (!region)
+		const struct space_window *window = window_at(users, gpa);
+		if (!window)
 			return -EFAULT;
+		const struct tenon_space_region *region = &window->region;
 		if (write && region->read_only)
 			return -EACCES;
 		uint64_t offset = gpa - region->gpa, left = region->size_bytes - offset;
@@ -85,6 +95,8 @@ static int walk(const struct space_users *users, uint64_t gpa, uint8_t *out, con
 		} else if (in) {
 			memcpy(at, in, part);
 			in += part;
+			users_dirty_mark(window, offset,
+					 part); /* after it: who fetches before it looks finds it next time */
 		}
 		gpa += part;
 		bytes -= part;

@@ -25,6 +25,7 @@ struct space_member;
 struct space_window {
 	struct tenon_space_region region;
 	const struct space_member *owner; /* whose BAR it is; NULL: RAM */
+	uint64_t *dirty;                  /* of users_dirty.h; NULL: not logged */
 };
 
 /* A BAR that a server did not take. */
@@ -47,6 +48,7 @@ struct space_users {
 	pthread_rwlock_t windows_lock;
 	struct space_window windows[SPACE_WINDOWS_MAX];
 	unsigned window_count;
+	bool logs; /* what is written to RAM */
 };
 
 void space_users_init(struct space_users *users);

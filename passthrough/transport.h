@@ -11,6 +11,8 @@
 
 #include <tenon/error.h>
 
+#include "uapi.h"
+
 #define TRANSPORT_AREAS_MAX 16
 
 struct transport_area {
@@ -113,6 +115,24 @@ struct transport_ops {
 	int (*irq_unmask_on)(struct transport *transport, unsigned irq, int eventfd, struct tenon_error *err);
 	/* Level interrupts: unmasks the line now. */
 	int (*irq_unmask)(struct transport *transport, unsigned irq, struct tenon_error *err);
+
+	/*
+	 * VFIO_DEVICE_FEATURE: `argument` is struct vfio_device_feature with its data, in and out; `argsz` bytes of it. What a vfio-user
+	 * peer answers is checked for its size. -ENOTTY: the device has no such feature.
+	 */
+	int (*feature)(struct transport *transport, struct vfio_device_feature *argument, struct tenon_error *err);
+	/*
+	 * The data of the state that the device is in. Of a VFIO file they go by `data_fd`, which came with that state; a vfio-user
+	 * peer has none (-1). @return bytes, fewer than asked for, 0 at the end; or -errno: -EAGAIN and -ENOMSG nothing for now, and
+	 * then `err` says nothing
+	 */
+	int64_t (*migration_read)(struct transport *transport, int data_fd, void *data, size_t capacity,
+				  struct tenon_error *err);
+	int64_t (*migration_write)(struct transport *transport, int data_fd, const void *data, size_t bytes,
+				   struct tenon_error *err);
+	/* VFIO_MIG_GET_PRECOPY_INFO, in PRE_COPY and PRE_COPY_P2P. `data_fd` as above. */
+	int (*migration_pre_copy)(struct transport *transport, int data_fd, uint64_t *initial_bytes,
+				  uint64_t *dirty_bytes, struct tenon_error *err);
 
 	int (*reset)(struct transport *transport, struct tenon_error *err);
 	/* What a reset of the device's slot or bus would hit. */

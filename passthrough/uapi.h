@@ -61,6 +61,24 @@ struct bind_iommufd_with_token {
 #define VFIO_PCI_DEVID_NOT_OWNED             (-1)
 #endif
 
+/* Migration: data while the device runs (Linux 6.2), and how much there would be if it stopped (6.3) */
+#ifndef VFIO_MIG_GET_PRECOPY_INFO
+#define VFIO_MIGRATION_PRE_COPY (1 << 2)
+struct vfio_precopy_info {
+	uint32_t argsz;
+	uint32_t flags;
+	uint64_t initial_bytes;
+	uint64_t dirty_bytes;
+};
+#define VFIO_MIG_GET_PRECOPY_INFO _IO(VFIO_TYPE, VFIO_BASE + 21)
+#endif
+#ifndef VFIO_DEVICE_FEATURE_MIG_DATA_SIZE
+struct vfio_device_feature_mig_data_size {
+	uint64_t stop_copy_length;
+};
+#define VFIO_DEVICE_FEATURE_MIG_DATA_SIZE 9
+#endif
+
 /* iommufd (Linux 6.2): every argument starts with its own size */
 #ifndef IOMMU_IOAS_ALLOC
 struct iommu_destroy {
@@ -125,5 +143,62 @@ struct iommu_vfio_ioas {
 };
 #define IOMMU_VFIO_IOAS _IO(';', 0x88)
 #endif
+
+/*
+ * The IOMMU's dirty bits (Linux 6.7), in page tables that user space asks for by name (HWPT). Under names of our own: headers of Linux
+ * 6.6 have shorter forms of the first two.
+ */
+#ifndef IOMMU_GET_HW_INFO
+#define IOMMU_GET_HW_INFO _IO(';', 0x8a)
+#endif
+#define HW_CAPABILITY_DIRTY_TRACKING (1u << 0)
+struct hw_info {
+	uint32_t size;
+	uint32_t flags;
+	uint32_t dev_id;
+	uint32_t data_len;
+	uint64_t data_uptr;
+	uint32_t out_data_type;
+	uint32_t reserved;
+	uint64_t out_capabilities;
+};
+
+#ifndef IOMMU_HWPT_ALLOC
+#define IOMMU_HWPT_ALLOC _IO(';', 0x89)
+#endif
+#define HWPT_WITH_DIRTY_TRACKING (1u << 1)
+struct hwpt_alloc {
+	uint32_t size;
+	uint32_t flags;
+	uint32_t dev_id;
+	uint32_t pt_id; /* the IOAS that it shows */
+	uint32_t out_hwpt_id;
+	uint32_t reserved;
+	uint32_t data_type;
+	uint32_t data_len;
+	uint64_t data_uptr;
+};
+
+#ifndef IOMMU_HWPT_SET_DIRTY_TRACKING
+#define IOMMU_HWPT_SET_DIRTY_TRACKING _IO(';', 0x8b)
+#define IOMMU_HWPT_GET_DIRTY_BITMAP   _IO(';', 0x8c)
+#endif
+#define HWPT_TRACKING_ENABLE (1u << 0)
+struct hwpt_set_dirty_tracking {
+	uint32_t size;
+	uint32_t flags;
+	uint32_t hwpt_id;
+	uint32_t reserved;
+};
+struct hwpt_get_dirty_bitmap {
+	uint32_t size;
+	uint32_t hwpt_id;
+	uint32_t flags;
+	uint32_t reserved;
+	uint64_t iova;
+	uint64_t length;
+	uint64_t page_size;
+	uint64_t data; /* bits are only set */
+};
 
 #endif

@@ -81,7 +81,7 @@ static bool has_eventfd(struct tenon_device *device, struct vector *vector)
 {
 	if (vector->eventfd >= 0)
 		return true;
-	int fd = kernel_eventfd();
+	int fd = kernel_eventfd_at(vector->came);
 	if (fd >= 0) {
 		vector->eventfd = fd;
 		return true;
@@ -99,7 +99,8 @@ static bool to_arm(struct tenon_device *device, unsigned index, message_fn messa
 	if (vector->armed)
 		return false;
 	struct message message = message_of(device, index);
-	return (device->interrupts.scarce ? message.wanted : message.usable) && has_eventfd(device, vector);
+	bool asked = vector->kept || (device->interrupts.scarce ? message.wanted : message.usable);
+	return asked && has_eventfd(device, vector);
 }
 
 static bool arm_run(struct tenon_device *device, unsigned irq, unsigned first, unsigned count, int *fds)
@@ -289,7 +290,7 @@ static bool must_arm(const struct tenon_device *device, unsigned first, unsigned
 		if (device->interrupts.vectors[i].armed)
 			continue;
 		struct message message = message_of(device, i);
-		if (end - first == 1 ? message.wanted : message.usable)
+		if (device->interrupts.vectors[i].kept || (end - first == 1 ? message.wanted : message.usable))
 			return true;
 	}
 	return false;

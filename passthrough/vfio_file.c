@@ -198,6 +198,50 @@ static int irq_unmask(struct transport *transport, unsigned irq, struct tenon_er
 	return 0;
 }
 
+static int feature(struct transport *transport, struct vfio_device_feature *argument, struct tenon_error *err)
+{
+	struct vfio_file *file = vfio_file(transport);
+	int code = kernel_ioctl(file->fd, VFIO_DEVICE_FEATURE, argument);
+	if (code < 0)
+		return tenon_fail(err, code, "%s: VFIO_DEVICE_FEATURE %u failed: %s; see the host's kernel log",
+				  file->name, argument->flags & VFIO_DEVICE_FEATURE_MASK, strerror(-code));
+	return 0;
+}
+
+static int64_t migration_read(struct transport *transport, int data_fd, void *data, size_t capacity,
+			      struct tenon_error *err)
+{
+	ssize_t done = kernel_read(data_fd, data, capacity);
+	if (done >= 0 || done == -EAGAIN || done == -ENOMSG)
+		return done;
+	return tenon_fail(err, (int)done, "%s: cannot read its migration data: %s; see the host's kernel log",
+			  vfio_file(transport)->name, strerror((int)-done));
+}
+
+static int64_t migration_write(struct transport *transport, int data_fd, const void *data, size_t bytes,
+			       struct tenon_error *err)
+{
+	ssize_t done = kernel_write(data_fd, data, bytes);
+	if (done >= 0 || done == -EAGAIN)
+		return done;
+	return tenon_fail(err, (int)done,
+			  "%s: does not take the migration data: %s; both hosts need the same device and driver",
+			  vfio_file(transport)->name, strerror((int)-done));
+}
+
+static int migration_pre_copy(struct transport *transport, int data_fd, uint64_t *initial_bytes, uint64_t *dirty_bytes,
+			      struct tenon_error *err)
+{
+	struct vfio_precopy_info info = {.argsz = sizeof(info)};
+	int code = kernel_ioctl(data_fd, VFIO_MIG_GET_PRECOPY_INFO, &info);
+	if (code < 0)
+		return tenon_fail(err, code, "%s: VFIO_MIG_GET_PRECOPY_INFO failed: %s; see the host's kernel log",
+				  vfio_file(transport)->name, strerror(-code));
+	*initial_bytes = info.initial_bytes;
+	*dirty_bytes = info.dirty_bytes;
+	return 0;
+}
+
 static int reset(struct transport *transport, struct tenon_error *err)
 {
 	struct vfio_file *file = vfio_file(transport);
@@ -296,6 +340,10 @@ static const struct transport_ops vfio_file_ops = {
 	.irq_disable = irq_disable,
 	.irq_unmask_on = irq_unmask_on,
 	.irq_unmask = irq_unmask,
+	.feature = feature,
+	.migration_read = migration_read,
+	.migration_write = migration_write,
+	.migration_pre_copy = migration_pre_copy,
 	.reset = reset,
 	.hot_reset_info = hot_reset_info,
 	.hot_reset = hot_reset,

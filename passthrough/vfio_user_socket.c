@@ -161,7 +161,7 @@ static void take_reply(struct vu_socket *socket, struct vu_message *message)
 	struct vu_call *call = socket->waiting;
 	if (message->header.flags & VU_FLAG_ERROR) {
 		socket->result = error_of(&message->header);
-	} else if (message->bytes < call->reply_least || message->bytes > call->reply_room) {
+	} else if (message->bytes < call->reply_least || message->bytes > call->reply_room + call->reply_data_room) {
 		end(socket, "its reply has a wrong size");
 		return;
 	} else if (message->fds.count > VU_FDS_ANNOUNCED) {
@@ -170,8 +170,11 @@ static void take_reply(struct vu_socket *socket, struct vu_message *message)
 	} else {
 		socket->result = 0;
 		call->reply_bytes = message->bytes;
-		if (message->bytes)
-			memcpy(call->reply, message->payload, message->bytes);
+		size_t first = message->bytes < call->reply_room ? message->bytes : call->reply_room;
+		if (first)
+			memcpy(call->reply, message->payload, first);
+		if (message->bytes > first)
+			memcpy(call->reply_data, message->payload + first, message->bytes - first);
 		call->reply_fd_count = message->fds.count;
 		memcpy(call->reply_fds, message->fds.fd, message->fds.count * sizeof(call->reply_fds[0]));
 		message->fds.count = 0; /* they are the caller's */
@@ -432,6 +435,13 @@ static void unlock(struct vu_socket *socket)
 	pthread_mutex_unlock(&socket->lock);
 }
 
+/* Not for ever: a server that goes on asking is served by the event loop. */
+static void drain(struct vu_socket *socket)
+{
+	for (unsigned i = 0; i < TURNS_MAX && turn(socket, 0, false) > 0; i++)
+		;
+}
+
 static int call_locked(struct vu_socket *socket, struct vu_call *call, uint64_t deadline_ns, struct tenon_error *err)
 {
 	const uint64_t now_ns = kernel_now_ns();
@@ -459,6 +469,11 @@ static int call_locked(struct vu_socket *socket, struct vu_call *call, uint64_t 
 		return tenon_fail(err, -ETIMEDOUT,
 				  "%s: the device's server does not answer command %u; restart it, or wait",
 				  socket->name, call->command);
+	}
+	if (call->drain) {
+		drain(socket);
+		if (socket->over)
+			return fail_over(socket, err);
 	}
 	if (socket->result < 0)
 		return tenon_fail(err, socket->result,

@@ -44,10 +44,15 @@ struct vu_call {
 	 */
 	uint64_t *budget_ns;
 	struct vu_parts request;
-	/* The reply's payload: from `reply_least` to `reply_room` bytes; any other size is a lie. */
+	/* The reply's payload: from `reply_least` to `reply_room` bytes, and `reply_data_room`; any other size is a lie. */
 	void *reply;
 	size_t reply_room;
 	size_t reply_least;
+	/* What does not fit there goes on here. */
+	void *reply_data;
+	size_t reply_data_room;
+	/* What the server asked for before it replied is done when the call returns, on whatever socket. */
+	bool drain;
 	/* After the call */
 	size_t reply_bytes;
 	unsigned reply_fd_count;

@@ -15,6 +15,7 @@
 #include "info.h"
 #include "kernel.h"
 #include "space.h"
+#include "vfio_user_migration.h"
 #include "vfio_user_socket.h"
 #include "vfio_user_transport.h"
 
@@ -50,6 +51,7 @@ struct vu_transport {
 	struct transport_irq irqs[IRQS_MAX];
 	bool automasked[IRQS_MAX];    /* the server masks the line at each interrupt, as the kernel does */
 	uint8_t header[HEADER_BYTES]; /* of config space, as it was after the reset */
+	struct vu_migration_peer migration;
 };
 
 static struct vu_transport *vu_transport(struct transport *transport)
@@ -514,6 +516,55 @@ static int irq_unmask(struct transport *transport, unsigned irq, struct tenon_er
 	return set_irqs(self, irq, VFIO_IRQ_SET_ACTION_UNMASK | VFIO_IRQ_SET_DATA_NONE, 0, 1, NULL, 0, err);
 }
 
+/* ---- Migration ---- */
+
+static int64_t note_data(struct vu_transport *self, int64_t done)
+{
+	if (done < 0)
+		note(self, (int)done);
+	return done;
+}
+
+static int fail_gone(struct vu_transport *self, struct tenon_error *err)
+{
+	return tenon_fail(err, -ENOTCONN, "%s: the device is gone; restart its server", self->name);
+}
+
+static int feature(struct transport *transport, struct vfio_device_feature *argument, struct tenon_error *err)
+{
+	struct vu_transport *self = vu_transport(transport);
+	if (transport->health == TRANSPORT_GONE)
+		return fail_gone(self, err);
+	return note(self, vu_migration_feature(&self->migration, argument, err));
+}
+
+static int64_t migration_read(struct transport *transport, int data_fd, void *data, size_t capacity,
+			      struct tenon_error *err)
+{
+	struct vu_transport *self = vu_transport(transport);
+	if (transport->health == TRANSPORT_GONE)
+		return fail_gone(self, err);
+	return note_data(self, vu_migration_read(&self->migration, data, capacity, err));
+}
+
+static int64_t migration_write(struct transport *transport, int data_fd, const void *data, size_t bytes,
+			       struct tenon_error *err)
+{
+	struct vu_transport *self = vu_transport(transport);
+	if (transport->health == TRANSPORT_GONE)
+		return fail_gone(self, err);
+	return note_data(self, vu_migration_write(&self->migration, data, bytes, err));
+}
+
+static int migration_pre_copy(struct transport *transport, int data_fd, uint64_t *initial, uint64_t *dirty,
+			      struct tenon_error *err)
+{
+	struct vu_transport *self = vu_transport(transport);
+	if (transport->health == TRANSPORT_GONE)
+		return fail_gone(self, err);
+	return note(self, vu_migration_pre_copy(&self->migration, initial, dirty, err));
+}
+
 /* ---- Resets ---- */
 
 static int reset(struct transport *transport, struct tenon_error *err)
@@ -594,7 +645,9 @@ static int set_up(struct vu_transport *self, struct tenon_error *err)
 static int open_socket(struct vu_transport *self, unsigned timeout_ms, struct tenon_error *err)
 {
 	const struct vu_memory memory = space_memory(self->space);
-	return vu_socket_connect(self->path, timeout_ms, &memory, &self->socket, err);
+	int code = vu_socket_connect(self->path, timeout_ms, &memory, &self->socket, err);
+	self->migration = (struct vu_migration_peer){.socket = self->socket, .name = self->name};
+	return code;
 }
 
 static void finish(struct vu_transport *self)
@@ -726,6 +779,10 @@ static const struct transport_ops vu_transport_ops = {
 	.irq_disable = irq_disable,
 	.irq_unmask_on = irq_unmask_on,
 	.irq_unmask = irq_unmask,
+	.feature = feature,
+	.migration_read = migration_read,
+	.migration_write = migration_write,
+	.migration_pre_copy = migration_pre_copy,
 	.reset = reset,
 	.hot_reset_info = hot_reset_info,
 	.hot_reset = hot_reset,

@@ -60,6 +60,14 @@ static const char *const names[FAKE_CALLS] = {
 	[FAKE_POLL_CHANGE] = "poll change",
 	[FAKE_SEAL] = "seal",
 	[FAKE_TIMER] = "timer",
+	[FAKE_READ] = "read",
+	[FAKE_WRITE] = "write",
+	[FAKE_PRECOPY_INFO] = "MIG_GET_PRECOPY_INFO",
+	[FAKE_HW_INFO] = "IOMMU_GET_HW_INFO",
+	[FAKE_HWPT_ALLOC] = "HWPT_ALLOC",
+	[FAKE_SET_TRACKING] = "HWPT_SET_DIRTY_TRACKING",
+	[FAKE_GET_DIRTY] = "HWPT_GET_DIRTY_BITMAP",
+	[FAKE_DIRTY_PAGES] = "IOMMU_DIRTY_PAGES",
 };
 
 static struct {

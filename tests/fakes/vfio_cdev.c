@@ -48,6 +48,7 @@ void model_cdev_forget(struct fake_device *device)
 	device->command_at_reset = (uint16_t)fake_config_get(device, PCI_COMMAND, 2);
 	device->interrupts_at_reset = device->irq_kind >= 0;
 	device->intx_line = false;
+	model_migration_reset(device);
 	for (unsigned i = 0; i < FAKE_BARS; i++) {
 		if (device->bars[i].memory)
 			memset(device->bars[i].memory, 0, device->bars[i].size_bytes);
@@ -70,6 +71,7 @@ void model_cdev_enable(struct fake_device *device, struct fake_file *file)
 	device->owner = file;
 	device->irq_kind = -1;
 	device->intx_disabled = false;
+	model_migration_reset(device);
 	/* Decoding on, bus mastering off, and a function reset where there is one. */
 	uint32_t command = fake_config_get(device, PCI_COMMAND, 2) & ~PCI_COMMAND_MASTER;
 	fake_config_set(device, PCI_COMMAND, 2, command | PCI_COMMAND_MEMORY | PCI_COMMAND_IO);
@@ -263,8 +265,18 @@ static int attach(struct fake_device *device, const struct vfio_device_attach_io
 	return model_iommufd_attach_device(device, request->pt_id);
 }
 
-static int feature(struct fake_device *device, const struct vfio_device_feature *request)
+static int feature(struct fake_device *device, struct vfio_device_feature *request)
 {
+	switch (request->flags & VFIO_DEVICE_FEATURE_MASK) {
+	case VFIO_DEVICE_FEATURE_MIGRATION:
+	case VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE:
+	case VFIO_DEVICE_FEATURE_MIG_DATA_SIZE:
+		return model_migration_feature(device, request);
+	case VFIO_DEVICE_FEATURE_DMA_LOGGING_START:
+	case VFIO_DEVICE_FEATURE_DMA_LOGGING_STOP:
+	case VFIO_DEVICE_FEATURE_DMA_LOGGING_REPORT:
+		return model_logging_feature(device, request);
+	}
 	if ((request->flags & VFIO_DEVICE_FEATURE_MASK) != VFIO_DEVICE_FEATURE_PCI_VF_TOKEN || !device->is_pf)
 		return -ENOTTY;
 	if (!(request->flags & VFIO_DEVICE_FEATURE_SET) || request->argsz < sizeof(*request) + sizeof(device->vf_token))
@@ -370,6 +382,7 @@ ssize_t model_cdev_read(struct fake_file *file, void *buffer, size_t size, uint6
 	uint64_t at = offset & OFFSET_MASK;
 	if (!file->iommufd || index >= VFIO_PCI_NUM_REGIONS)
 		return -EINVAL;
+	model_migration_accessed(file->device, index == VFIO_PCI_CONFIG_REGION_INDEX);
 	if (index == VFIO_PCI_CONFIG_REGION_INDEX) {
 		int code = model_config_read(file->device, buffer, size, at);
 		return code < 0 ? code : (ssize_t)size;
@@ -385,6 +398,7 @@ ssize_t model_cdev_write(struct fake_file *file, const void *buffer, size_t size
 	uint64_t at = offset & OFFSET_MASK;
 	if (!file->iommufd || index >= VFIO_PCI_NUM_REGIONS)
 		return -EINVAL;
+	model_migration_accessed(file->device, index == VFIO_PCI_CONFIG_REGION_INDEX);
 	if (index == VFIO_PCI_CONFIG_REGION_INDEX) {
 		int code = model_config_write(file->device, buffer, size, at);
 		return code < 0 ? code : (ssize_t)size;
@@ -417,6 +431,8 @@ void model_cdev_closed(struct fake_file *file)
 	model_config_set_power(device, 0);
 	fake_config_set(device, PCI_COMMAND, 2, fake_config_get(device, PCI_COMMAND, 2) & ~PCI_COMMAND_MASTER);
 	model_irqs_closed(device);
+	model_migration_reset(device);
+	device->logging.on = false;
 	if (file->kind == FILE_CDEV) /* the others go with their group */
 		model_iommufd_detach_device(device);
 	model_group_count_vf(device, -1);

@@ -70,6 +70,8 @@ static int get_info(const struct fake_ioas *ioas, struct vfio_iommu_type1_info *
 	};
 	all.migration.header = (struct vfio_info_cap_header){
 		.id = VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION, .version = 1, .next = offsetof(__typeof__(all), avail)};
+	all.migration.pgsize_bitmap = world.dirty_page_bytes;
+	all.migration.max_dirty_bitmap_size = 256u << 20;
 	all.avail.header =
 		(struct vfio_info_cap_header){.id = VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL,
 					      .version = 1,
@@ -128,6 +130,8 @@ int model_container_ioctl(struct fake_file *file, void *argument, enum fake_call
 		return dma_map(ioas, argument);
 	case FAKE_DMA_UNMAP:
 		return dma_unmap(ioas, argument);
+	case FAKE_DIRTY_PAGES:
+		return model_dirty_pages(ioas, argument);
 	default:
 		return -ENOTTY;
 	}

@@ -36,6 +36,7 @@ void fake_world_reset(void)
 	memset(&world, 0, sizeof(world));
 	world.memlock = UINT64_MAX;
 	world.dma_entries = 65535;
+	world.dirty_page_bytes = 4096;
 	model_calls_reset();
 
 	/* 2048 vectors are 2048 eventfds. */
@@ -64,6 +65,11 @@ void fake_set_cdevs(bool present)
 void fake_set_dma_entries(unsigned count)
 {
 	world.dma_entries = count;
+}
+
+void fake_set_dirty_page(unsigned bytes)
+{
+	world.dirty_page_bytes = bytes;
 }
 
 void fake_set_iova_capability(bool present)
@@ -364,9 +370,10 @@ unsigned fake_open_files(void)
 
 static void describe_file(const struct fake_file *file, char *text, size_t capacity)
 {
-	static const char *const kinds[] = {"nothing",    "a device",    "an iommufd",    "an eventfd",
-					    "a poll set", "a container", "a group",       "a device of a group",
-					    "a file",     "a socket",    "a passed file", "a timer"};
+	static const char *const kinds[] = {"nothing",        "a device",    "an iommufd",    "an eventfd",
+					    "a poll set",     "a container", "a group",       "a device of a group",
+					    "a file",         "a socket",    "a passed file", "a timer",
+					    "a device's data"};
 	snprintf(text, capacity, "%s (fd %d) is still open: %u descriptors, %u holds", kinds[file->kind], file->real,
 		 file->fds, file->holds);
 }

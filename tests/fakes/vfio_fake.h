@@ -33,6 +33,8 @@ void fake_set_container(bool present);
 void fake_set_cdevs(bool present);
 /** How many mappings a container takes (65535). */
 void fake_set_dma_entries(unsigned count);
+/** The page size of a container's dirty pages (4096); 0: it has none, as before Linux 5.8. */
+void fake_set_dirty_page(unsigned bytes);
 /** Whether /dev/vfio/vfio tells the allowed addresses (it does, as since Linux 5.4). */
 void fake_set_iova_capability(bool present);
 /** Whether BIND_IOMMUFD knows VF tokens (not so, as before Linux 6.17). */
@@ -90,6 +92,14 @@ enum fake_call {
 	FAKE_POLL_CHANGE,
 	FAKE_SEAL,
 	FAKE_TIMER,
+	FAKE_READ,
+	FAKE_WRITE,
+	FAKE_PRECOPY_INFO,
+	FAKE_HW_INFO,
+	FAKE_HWPT_ALLOC,
+	FAKE_SET_TRACKING,
+	FAKE_GET_DIRTY,
+	FAKE_DIRTY_PAGES,
 	FAKE_CALLS, /* how many kinds there are */
 };
 
@@ -158,6 +168,57 @@ enum fake_lie {
 	FAKE_LIE_NOT_OWNED,   /* every device has an id, but the flag says that they are not all owned */
 };
 
+#define FAKE_PAGES_MAX   64
+#define FAKE_RANGES_MAX  64
+#define FAKE_IMAGE_BYTES 256
+#define FAKE_STREAM_MAX  8192
+
+/* Pages of 4 KiB, by number. */
+struct fake_pages {
+	uint64_t page[FAKE_PAGES_MAX];
+	unsigned count;
+};
+
+/* What VFIO_DEVICE_FEATURE_MIGRATION and those behind it are about. */
+struct fake_migration {
+	/* The driver */
+	bool present, p2p, pre_copy;
+	bool no_data_size; /* as before Linux 6.3 */
+	bool quiet_end;    /* it reads 0, and not ENOMSG, where there is nothing for now, as the kernel's mtty does */
+	unsigned late;     /* so often its data file says EAGAIN */
+	bool no_file;      /* it forgets the data's file */
+	bool stray_file;   /* it brings one with states that have no data, too */
+	unsigned initial_bytes; /* of what it saves first */
+	/* The next step into a state: fails with `error` and leaves the device in another. error 0: none. */
+	struct {
+		uint32_t into, in;
+		int error;
+	} failure;
+
+	/* The device */
+	uint8_t image[FAKE_IMAGE_BYTES]; /* what it saves and loads */
+	uint32_t state;                  /* enum vfio_device_mig_state */
+
+	/* The kernel's side */
+	struct fake_file *session; /* its data; NULL: none */
+	uint8_t stream[FAKE_STREAM_MAX];
+	size_t stream_bytes, stream_at;
+	size_t pre_copy_bytes; /* of the stream, before the device stopped */
+};
+
+/* What VFIO_DEVICE_FEATURE_DMA_LOGGING_START and those behind it are about. */
+struct fake_logging {
+	bool present;
+	unsigned ranges_max; /* more are refused; 0: any number */
+	int too_many;        /* with this */
+	bool on;
+	struct {
+		uint64_t first, last;
+	} ranges[FAKE_RANGES_MAX];
+	unsigned range_count;
+	struct fake_pages written;
+};
+
 struct fake_device {
 	/* Host view */
 	char bdf[16];
@@ -200,10 +261,16 @@ struct fake_device {
 	unsigned host_vectors;  /* the host has only so many left; 0: enough */
 	unsigned irq_count_lie; /* MSI-X count of GET_IRQ_INFO; 0: the truth */
 	int open_error;
-	bool open_elsewhere;                    /* another process has it: BIND says EINVAL */
-	bool group_owned;                       /* another process has a device of its group: BIND says EPERM */
-	bool firmware_memory;                   /* the group cannot be had, as the firmware keeps memory for it */
-	unsigned open_busy;                     /* so often opening says EAGAIN: somebody holds the device's lock */
+	bool open_elsewhere;  /* another process has it: BIND says EINVAL */
+	bool group_owned;     /* another process has a device of its group: BIND says EPERM */
+	bool firmware_memory; /* the group cannot be had, as the firmware keeps memory for it */
+	unsigned open_busy;   /* so often opening says EAGAIN: somebody holds the device's lock */
+	struct fake_migration migration;
+	struct fake_logging logging;
+	void (*slow)(void *context); /* called while its driver takes its time: with data, with its log */
+	void *slow_context;
+	bool dirty_bits;                        /* its IOMMU has them */
+	unsigned iommu;                         /* devices of different IOMMUs share no page table */
 	uint64_t reserved_first, reserved_last; /* IOVA reserved for it beside the MSI window; last 0: none */
 
 	/* What the hardware saw */
@@ -220,6 +287,7 @@ struct fake_device {
 	unsigned vf_users;       /* of a PF: how many VFs are open */
 	uint32_t id;             /* iommufd's, of the binding */
 	struct fake_ioas *ioas;
+	struct fake_hwpt *hwpt; /* of `ioas`, and asked for by the library; NULL: the kernel's own */
 	uint8_t vconfig[FAKE_CONFIG_MAX];
 	uint8_t virt[FAKE_CONFIG_MAX];
 	uint8_t permitted[FAKE_CONFIG_MAX];
@@ -320,6 +388,10 @@ void fake_on_hot_reset(void (*hook)(void *context), void *context);
 void fake_eventfd_signal(int fd);
 /** Lets the kernel notice eventfds that were signalled towards it (INTx unmask). */
 void fake_kernel_run(void);
+/** Its state changes while it runs: so much more to save. */
+void fake_state_changes(struct fake_device *device, unsigned bytes);
+/** It writes a page of memory by DMA. @return false when it cannot */
+bool fake_dma_write(struct fake_device *device, uint64_t iova);
 /** The host saw an AER error / wants the device back. @return whether somebody listened */
 bool fake_aer_error(struct fake_device *device);
 bool fake_device_request(struct fake_device *device);
@@ -328,6 +400,8 @@ bool fake_device_request(struct fake_device *device);
 
 unsigned fake_vectors_armed(const struct fake_device *device);
 unsigned fake_ioas_count(void);
+/** Page tables that the library asked for. */
+unsigned fake_hwpt_count(void);
 /** DMA mappings of all IOASes. */
 unsigned fake_dma_mappings(void);
 /** Whether a device may reach an address, in the IOAS it is attached to. */

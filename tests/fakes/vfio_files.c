@@ -55,6 +55,8 @@ static void drop_if_unused(struct fake_file *file)
 		model_group_closed(file);
 	if (file->kind == FILE_IOMMUFD)
 		model_iommufd_closed(file);
+	if (file->kind == FILE_MIGRATION)
+		model_migration_closed(file);
 	close(file->real);
 	*file = (struct fake_file){0};
 }
@@ -217,12 +219,44 @@ ssize_t kernel_pwrite(int fd, const void *buffer, size_t size, uint64_t offset)
 	return file ? model_cdev_write(file, buffer, size, offset) : -EBADF;
 }
 
+static struct fake_file *data_of(int fd)
+{
+	struct fake_file *file = model_files_of(fd);
+	if (file && file->kind == FILE_MIGRATION)
+		return file;
+	fake_report_misuse("fd %d used as a device's data, which it is not", fd);
+	return NULL;
+}
+
+ssize_t kernel_read(int fd, void *buffer, size_t size)
+{
+	int code = model_calls_enter(FAKE_READ);
+	struct fake_file *file = code < 0 ? NULL : data_of(fd);
+	if (code < 0)
+		return code;
+	return file ? model_migration_read(file, buffer, size) : -EBADF;
+}
+
+ssize_t kernel_write(int fd, const void *buffer, size_t size)
+{
+	int code = model_calls_enter(FAKE_WRITE);
+	struct fake_file *file = code < 0 ? NULL : data_of(fd);
+	if (code < 0)
+		return code;
+	return file ? model_migration_write(file, buffer, size) : -EBADF;
+}
+
 int kernel_eventfd(void)
+{
+	return kernel_eventfd_at(0);
+}
+
+int kernel_eventfd_at(unsigned count)
 {
 	int code = model_calls_enter(FAKE_EVENTFD);
 	if (code < 0)
 		return code;
-	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	int fd = eventfd(count, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (fd < 0 || fd >= MODEL_FDS)
 		abort();
 	return model_files_add(FILE_EVENTFD, fd)->real;
@@ -327,9 +361,10 @@ static enum fake_call kind_of_request(const struct fake_file *file, unsigned lon
 		unsigned long request;
 		enum fake_call kind;
 	} container_kinds[] = {
-		{VFIO_GET_API_VERSION, FAKE_API_VERSION}, {VFIO_CHECK_EXTENSION, FAKE_CHECK_EXTENSION},
-		{VFIO_SET_IOMMU, FAKE_SET_IOMMU},         {VFIO_IOMMU_GET_INFO, FAKE_IOMMU_INFO},
-		{VFIO_IOMMU_MAP_DMA, FAKE_DMA_MAP},       {VFIO_IOMMU_UNMAP_DMA, FAKE_DMA_UNMAP},
+		{VFIO_GET_API_VERSION, FAKE_API_VERSION},   {VFIO_CHECK_EXTENSION, FAKE_CHECK_EXTENSION},
+		{VFIO_SET_IOMMU, FAKE_SET_IOMMU},           {VFIO_IOMMU_GET_INFO, FAKE_IOMMU_INFO},
+		{VFIO_IOMMU_MAP_DMA, FAKE_DMA_MAP},         {VFIO_IOMMU_UNMAP_DMA, FAKE_DMA_UNMAP},
+		{VFIO_IOMMU_DIRTY_PAGES, FAKE_DIRTY_PAGES},
 	};
 	static const struct {
 		unsigned long request;
@@ -356,6 +391,11 @@ static enum fake_call kind_of_request(const struct fake_file *file, unsigned lon
 		{IOMMU_IOAS_UNMAP, FAKE_IOAS_UNMAP},
 		{IOMMU_IOAS_IOVA_RANGES, FAKE_IOVA_RANGES},
 		{IOMMU_DESTROY, FAKE_IOMMU_DESTROY},
+		{VFIO_MIG_GET_PRECOPY_INFO, FAKE_PRECOPY_INFO},
+		{IOMMU_GET_HW_INFO, FAKE_HW_INFO},
+		{IOMMU_HWPT_ALLOC, FAKE_HWPT_ALLOC},
+		{IOMMU_HWPT_SET_DIRTY_TRACKING, FAKE_SET_TRACKING},
+		{IOMMU_HWPT_GET_DIRTY_BITMAP, FAKE_GET_DIRTY},
 	};
 	bool is_container = file && file->kind == FILE_CONTAINER;
 	for (unsigned i = 0; is_container && i < sizeof(container_kinds) / sizeof(container_kinds[0]); i++) {
@@ -388,6 +428,8 @@ int kernel_ioctl(int fd, unsigned long request, void *argument)
 		return model_cdev_ioctl(file, request, argument, kind);
 	case FILE_IOMMUFD:
 		return model_iommufd_ioctl(file, request, argument, kind);
+	case FILE_MIGRATION:
+		return model_migration_ioctl(file, argument, kind);
 	default:
 		return -ENOTTY;
 	}

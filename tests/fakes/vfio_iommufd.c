@@ -110,19 +110,112 @@ int model_ioas_attach(struct fake_ioas *ioas, struct fake_device *device)
 	return 0;
 }
 
+static struct fake_hwpt *hwpt_of(const struct fake_file *owner, uint32_t id)
+{
+	for (unsigned i = 0; i < MODEL_HWPTS; i++) {
+		struct fake_hwpt *hwpt = &world.hwpts[i];
+		if (id && hwpt->id == id && hwpt->ioas->iommufd == owner)
+			return hwpt;
+	}
+	return NULL;
+}
+
+/* A group has one page table. */
+static bool group_has_another(const struct fake_device *device, const struct fake_hwpt *hwpt)
+{
+	for (unsigned i = 0; i < world.device_count; i++) {
+		const struct fake_device *other = world.devices[i];
+		if (other != device && other->group == device->group && other->ioas && other->hwpt != hwpt)
+			return true;
+	}
+	return false;
+}
+
 int model_iommufd_attach_device(struct fake_device *device, uint32_t id)
 {
 	struct fake_ioas *ioas = model_ioas_of(device->owner->iommufd, id);
-	if (!ioas)
+	struct fake_hwpt *hwpt = hwpt_of(device->owner->iommufd, id);
+	if (!ioas && !hwpt)
 		return -ENOENT;
-	return device->ioas ? -EINVAL : model_ioas_attach(ioas, device);
+	if (device->ioas || (hwpt && (device->uuid[0] || hwpt->iommu != device->iommu)) ||
+	    group_has_another(device, hwpt))
+		return -EINVAL;
+	int code = model_ioas_attach(ioas ? ioas : hwpt->ioas, device);
+	if (code == 0 && hwpt) {
+		device->hwpt = hwpt;
+		hwpt->attached++;
+	}
+	return code;
 }
 
 void model_iommufd_detach_device(struct fake_device *device)
 {
 	if (device->ioas)
 		device->ioas->attached--;
+	if (device->hwpt)
+		device->hwpt->attached--;
 	device->ioas = NULL;
+	device->hwpt = NULL;
+}
+
+/* Of a device with an IOMMU: iommufd knows a mediated one as something else. */
+static const struct fake_device *bound_device(const struct fake_file *file, uint32_t id)
+{
+	for (unsigned i = 0; i < world.device_count; i++) {
+		const struct fake_device *device = world.devices[i];
+		if (device->owner && device->owner->iommufd == file && device->id == id && !device->uuid[0])
+			return device;
+	}
+	return NULL;
+}
+
+static int hw_info(const struct fake_file *file, struct hw_info *request)
+{
+	const struct fake_device *device = bound_device(file, request->dev_id);
+	if (!device)
+		return -ENOENT;
+	if (request->flags || request->reserved || request->data_len)
+		return -EOPNOTSUPP;
+	request->out_data_type = 0;
+	request->out_capabilities = device->dirty_bits ? HW_CAPABILITY_DIRTY_TRACKING : 0;
+	return 0;
+}
+
+static int hwpt_alloc(struct fake_file *file, struct hwpt_alloc *request)
+{
+	const struct fake_device *device = bound_device(file, request->dev_id);
+	struct fake_ioas *ioas = model_ioas_of(file, request->pt_id);
+	if (!device)
+		return -ENOENT;
+	if (!ioas || request->data_type || request->data_len)
+		return -EINVAL;
+	if (request->reserved || request->flags != HWPT_WITH_DIRTY_TRACKING || !device->dirty_bits)
+		return -EOPNOTSUPP;
+	for (unsigned i = 0; i < MODEL_HWPTS; i++) {
+		if (world.hwpts[i].id)
+			continue;
+		world.hwpts[i] = (struct fake_hwpt){.id = ++world.next_id, .ioas = ioas, .iommu = device->iommu};
+		request->out_hwpt_id = world.hwpts[i].id;
+		return 0;
+	}
+	return -ENOMEM;
+}
+
+/* hwpt_id has another place in each argument. */
+static struct fake_hwpt *hwpt_of_request(struct fake_file *file, const void *argument, size_t offset)
+{
+	uint32_t id;
+	memcpy(&id, (const uint8_t *)argument + offset, sizeof(id));
+	return hwpt_of(file, id);
+}
+
+static bool holds_ioas(const struct fake_ioas *ioas)
+{
+	for (unsigned i = 0; i < MODEL_HWPTS; i++) {
+		if (world.hwpts[i].id && world.hwpts[i].ioas == ioas)
+			return true;
+	}
+	return false;
 }
 
 static int ioas_alloc(struct fake_file *file, struct iommu_ioas_alloc *request)
@@ -137,9 +230,16 @@ static int ioas_alloc(struct fake_file *file, struct iommu_ioas_alloc *request)
 static int ioas_destroy(struct fake_file *file, const struct iommu_destroy *request)
 {
 	struct fake_ioas *ioas = model_ioas_of(file, request->id);
+	struct fake_hwpt *hwpt = hwpt_of(file, request->id);
+	if (hwpt && hwpt->attached)
+		return -EBUSY;
+	if (hwpt) {
+		*hwpt = (struct fake_hwpt){0};
+		return 0;
+	}
 	if (!ioas)
 		return -ENOENT;
-	if (ioas->attached)
+	if (ioas->attached || holds_ioas(ioas))
 		return -EBUSY;
 	if (file->ioas == ioas->id)
 		file->ioas = 0;
@@ -291,6 +391,10 @@ int model_iommufd_ioctl(struct fake_file *file, unsigned long request, void *arg
 		{FAKE_IOAS_MAP, sizeof(struct iommu_ioas_map)},
 		{FAKE_IOAS_UNMAP, sizeof(struct iommu_ioas_unmap)},
 		{FAKE_VFIO_IOAS, sizeof(struct iommu_vfio_ioas)},
+		{FAKE_HW_INFO, sizeof(struct hw_info)},
+		{FAKE_HWPT_ALLOC, sizeof(struct hwpt_alloc)},
+		{FAKE_SET_TRACKING, sizeof(struct hwpt_set_dirty_tracking)},
+		{FAKE_GET_DIRTY, sizeof(struct hwpt_get_dirty_bitmap)},
 	};
 	if (kind == FAKE_CHECK_EXTENSION)
 		return check_extension(file, (uintptr_t)argument);
@@ -313,6 +417,16 @@ int model_iommufd_ioctl(struct fake_file *file, unsigned long request, void *arg
 		return ioas_unmap(file, argument);
 	case FAKE_VFIO_IOAS:
 		return vfio_ioas(file, argument);
+	case FAKE_HW_INFO:
+		return hw_info(file, argument);
+	case FAKE_HWPT_ALLOC:
+		return hwpt_alloc(file, argument);
+	case FAKE_SET_TRACKING:
+		return model_hwpt_set_tracking(
+			hwpt_of_request(file, argument, offsetof(struct hwpt_set_dirty_tracking, hwpt_id)), argument);
+	case FAKE_GET_DIRTY:
+		return model_hwpt_get_dirty(
+			hwpt_of_request(file, argument, offsetof(struct hwpt_get_dirty_bitmap, hwpt_id)), argument);
 	default:
 		return -ENOTTY;
 	}
@@ -320,10 +434,22 @@ int model_iommufd_ioctl(struct fake_file *file, unsigned long request, void *arg
 
 void model_iommufd_closed(const struct fake_file *file)
 {
+	for (unsigned i = 0; i < MODEL_HWPTS; i++) {
+		if (world.hwpts[i].id && world.hwpts[i].ioas->iommufd == file)
+			world.hwpts[i] = (struct fake_hwpt){0};
+	}
 	for (unsigned i = 0; i < MODEL_IOASES; i++) {
 		if (world.ioases[i].iommufd == file)
 			world.ioases[i] = (struct fake_ioas){0};
 	}
+}
+
+unsigned fake_hwpt_count(void)
+{
+	unsigned count = 0;
+	for (unsigned i = 0; i < MODEL_HWPTS; i++)
+		count += world.hwpts[i].id != 0;
+	return count;
 }
 
 unsigned fake_ioas_count(void)

@@ -337,6 +337,8 @@ bool fake_fire(struct fake_device *device, unsigned index)
 void fake_intx(struct fake_device *device, bool asserted)
 {
 	device->intx_line = asserted;
+	device->config[PCI_STATUS] &= (uint8_t)~PCI_STATUS_INTERRUPT;
+	device->config[PCI_STATUS] |= asserted ? PCI_STATUS_INTERRUPT : 0;
 	intx_check(device);
 }
 

@@ -8,11 +8,13 @@
 #include "vfio_fake.h"
 
 struct iommu_iova_range;
+struct vfio_device_feature;
 
 #define MODEL_DEVICES      16
 #define MODEL_FDS          20000
 #define MODEL_FILES        8192
 #define MODEL_IOASES       8
+#define MODEL_HWPTS        20
 #define MODEL_DMA_MAPPINGS 80
 #define MODEL_MEMORY       256
 #define MODEL_HOOKS        8
@@ -30,6 +32,7 @@ enum file_kind {
 	FILE_SOCKET,
 	FILE_PASSED, /* came by a socket: memory, an eventfd, or another socket */
 	FILE_TIMER,
+	FILE_MIGRATION, /* a device's data */
 };
 
 /* An open file description. A real fd backs it, so that polling works and numbers do not clash with the process's own. */
@@ -38,7 +41,7 @@ struct fake_file {
 	unsigned fds;                /* the library's descriptors of it */
 	unsigned holds;              /* the kernel's and the hypervisor's references */
 	int real;                    /* stays open while anything refers to the file */
-	struct fake_device *device;  /* FILE_CDEV, FILE_DEVICE */
+	struct fake_device *device;  /* FILE_CDEV, FILE_DEVICE, FILE_MIGRATION */
 	struct fake_file *iommufd;   /* what a FILE_CDEV is bound to, or a FILE_DEVICE's group; held; NULL: not bound */
 	int group;                   /* FILE_GROUP */
 	struct fake_file *container; /* FILE_GROUP: held; NULL: none */
@@ -55,6 +58,18 @@ struct fake_ioas {
 		const struct fake_bar *bar; /* what is mapped is this, not RAM */
 	} mappings[MODEL_DMA_MAPPINGS];
 	unsigned mapping_count;
+	bool tracked; /* a container's, by VFIO_IOMMU_DIRTY_PAGES */
+	struct fake_pages written;
+};
+
+/* A page table with dirty bits. */
+struct fake_hwpt {
+	uint32_t id; /* 0: free */
+	struct fake_ioas *ioas;
+	unsigned iommu; /* whose devices it is for */
+	unsigned attached;
+	bool tracked;
+	struct fake_pages written;
 };
 
 /* A range of the process's address space that the library reserved (bar NULL) or mapped. */
@@ -71,11 +86,13 @@ struct world {
 	struct fake_file files[MODEL_FILES];
 	struct fake_file *by_fd[MODEL_FDS];
 	struct fake_ioas ioases[MODEL_IOASES];
+	struct fake_hwpt hwpts[MODEL_HWPTS];
 	uint32_t next_id;
 	struct memory_range memory[MODEL_MEMORY];
 	unsigned memory_count;
 	bool no_iommufd, no_container, no_cdevs, no_iova_capability, bind_tokens;
 	unsigned dma_entries;
+	uint64_t dirty_page_bytes;
 	struct {
 		const char *path; /* NULL: none */
 		const uint8_t *content;
@@ -131,6 +148,26 @@ int model_cdev_try_lock(struct fake_device *device);
 int model_cdev_reset_function(struct fake_device *device);
 /** What a reset of any kind does to the hardware. */
 void model_cdev_forget(struct fake_device *device);
+
+/* vfio_migration.c */
+int model_migration_feature(struct fake_device *device, struct vfio_device_feature *request);
+ssize_t model_migration_read(struct fake_file *file, void *buffer, size_t size);
+ssize_t model_migration_write(struct fake_file *file, const void *buffer, size_t size);
+int model_migration_ioctl(struct fake_file *file, void *argument, enum fake_call kind);
+void model_migration_closed(struct fake_file *file);
+/** A reset, or a new user. */
+void model_migration_reset(struct fake_device *device);
+/** Reports an access to a region that the device's state forbids. */
+void model_migration_accessed(const struct fake_device *device, bool config);
+
+/** The driver takes its time. */
+void model_migration_wait(struct fake_device *device);
+
+/* vfio_dirty.c */
+int model_logging_feature(struct fake_device *device, const struct vfio_device_feature *request);
+int model_dirty_pages(struct fake_ioas *ioas, const void *argument);
+int model_hwpt_set_tracking(struct fake_hwpt *hwpt, const void *argument);
+int model_hwpt_get_dirty(struct fake_hwpt *hwpt, const void *argument);
 
 /* vfio_hot_reset.c */
 int model_hot_reset_info(struct fake_file *file, void *argument);

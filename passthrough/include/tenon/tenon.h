@@ -12,6 +12,7 @@
 #include <tenon/space.h>
 #include <tenon/device.h>
 #include <tenon/topology.h>
+#include <tenon/migration.h>
 
 #ifdef __cplusplus
 extern "C" {
