@@ -10,7 +10,6 @@
 #include "kernel_calls.h"
 #include "vcpu_private.h"
 
-#define MSR_TSC          0x10u
 #define MSR_TSC_ADJUST   0x3bu
 #define MSR_TSC_DEADLINE 0x6e0u
 
@@ -22,6 +21,7 @@ static const struct {
 } unlisted_msrs[] = {
 	{0x200, 16},  {0x250, 1}, {0x258, 2}, {0x268, 8}, {0x2ff, 1}, /* MTRRs */
 	{0x400, 128},                                                 /* machine check banks */
+	{0xda0, 1},                                                   /* XSS, which newer kernels list */
 };
 
 /* Hyper-V's, which the machine does not offer; merely writing one makes KVM set up its emulation. */
@@ -99,6 +99,27 @@ static unsigned add_names(const struct kvm_msr_list *list, struct kvm_msr_entry 
 	return count;
 }
 
+void msr_state_sort(struct kvm_msr_entry *msrs, unsigned count)
+{
+	qsort(msrs, count, sizeof(*msrs), compare_rank);
+}
+
+bool msr_state_belongs(uint32_t index)
+{
+	return !is_hyperv_msr(index);
+}
+
+/* In a sorted list. @return how many are left */
+static unsigned drop_duplicates(struct kvm_msr_entry *msrs, unsigned count)
+{
+	unsigned kept = 0;
+	for (unsigned i = 0; i < count; i++) {
+		if (kept == 0 || msrs[kept - 1].index != msrs[i].index)
+			msrs[kept++] = msrs[i];
+	}
+	return kept;
+}
+
 int msr_state_names(struct tenon_vcpu *vcpu, struct kvm_msr_entry **out, unsigned *count, struct tenon_error *err)
 {
 	struct kvm_msr_list *list = NULL;
@@ -110,7 +131,8 @@ int msr_state_names(struct tenon_vcpu *vcpu, struct kvm_msr_entry **out, unsigne
 	struct kvm_msr_entry *msrs = calloc(most, sizeof(*msrs));
 	if (msrs) {
 		*count = add_names(list, msrs);
-		qsort(msrs, *count, sizeof(*msrs), compare_rank);
+		msr_state_sort(msrs, *count);
+		*count = drop_duplicates(msrs, *count);
 		*out = msrs;
 	}
 	free(list);
@@ -135,7 +157,8 @@ int msr_state_capture(struct tenon_vcpu *vcpu, struct kvm_msr_entry *msrs, uint3
 
 /*
  * Writes those that differ from what KVM holds. Some that KVM lets read cannot be written, and some writes cost much though they
- * change nothing: a memory type's drops all that KVM has mapped where a device is not coherent.
+ * change nothing: a memory type's drops all that KVM has mapped where a device is not coherent. One that is 0 and that this KVM
+ * does not have is what another host's kernel lists and its CPU lacks.
  */
 static int write_changed(struct tenon_vcpu *vcpu, const struct kvm_msr_entry *msrs, unsigned count,
 			 struct tenon_error *err)
@@ -152,20 +175,23 @@ static int write_changed(struct tenon_vcpu *vcpu, const struct kvm_msr_entry *ms
 			return tenon_fail(err, error, "vCPU %u: KVM_GET_MSRS: %s", vcpu->index, strerror(-error));
 
 		unsigned changes = 0;
-		for (unsigned i = 0; i < some; i++) {
-			if (i >= readable || held[i].data != msrs[next + i].data)
+		for (unsigned i = 0; i < readable; i++) {
+			if (held[i].data != msrs[next + i].data)
 				changed[changes++] = msrs[next + i];
 		}
+		next += readable;
+		if (readable < some && msrs[next].data)
+			changed[changes++] = msrs[next];
+		next += readable < some;
 		error = vcpu_msrs_write(vcpu, changed, changes, err);
 		if (error)
 			return error;
-		next += some;
 	}
 	return 0;
 }
 
-int msr_state_restore(struct tenon_vcpu *vcpu, const struct kvm_msr_entry *msrs, unsigned count,
-		      enum tenon_vcpu_restore purpose, struct tenon_error *err)
+int msr_state_restore(struct tenon_vcpu *vcpu, const struct kvm_msr_entry *msrs, unsigned count, bool write_tsc,
+		      struct tenon_error *err)
 {
 	unsigned clocks = 0; /* where those begin that have to do with time, the TSC first */
 	while (clocks < count && msr_rank(msrs[clocks].index) == 0)
@@ -174,8 +200,7 @@ int msr_state_restore(struct tenon_vcpu *vcpu, const struct kvm_msr_entry *msrs,
 	if (error)
 		return error;
 
-	/* Set back one after the other, the TSCs of a VM's vCPUs would come apart. */
-	if (purpose == TENON_VCPU_RESTORE_RESET && clocks < count && msrs[clocks].index == MSR_TSC)
+	if (!write_tsc && clocks < count && msrs[clocks].index == MSR_TSC)
 		clocks++;
 	/* Written though they may be equal: setting the LAPIC stopped the timer that the deadline starts again. */
 	return vcpu_msrs_write(vcpu, msrs + clocks, count - clocks, err);

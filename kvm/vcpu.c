@@ -109,6 +109,7 @@ void tenon_vcpu_destroy(struct tenon_vcpu *vcpu)
 		kcall_unmap(vcpu->run, vcpu->vm->run_bytes);
 	if (vcpu->fd >= 0)
 		kcall_close(vcpu->fd);
+	free(vcpu->cpuid);
 	pthread_cond_destroy(&vcpu->changed);
 	pthread_mutex_destroy(&vcpu->lock);
 	free(vcpu);

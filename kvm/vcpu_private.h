@@ -27,6 +27,7 @@ struct tenon_vcpu {
 	struct kvm_run *run;
 	struct tenon_vcpu_handlers handlers;
 	void *context;
+	struct kvm_cpuid2 *cpuid; /* what tenon_vcpu_set_cpuid was given last; NULL: nothing */
 	struct vcpu_counters counters;
 
 	struct kvm_dirty_gfn *ring; /* NULL: dirty log */
@@ -80,8 +81,22 @@ int msr_state_names(struct tenon_vcpu *vcpu, struct kvm_msr_entry **out, unsigne
 /** Reads them, and closes the gaps where KVM does not let one be read. */
 int msr_state_capture(struct tenon_vcpu *vcpu, struct kvm_msr_entry *msrs, uint32_t *count, struct tenon_error *err);
 /** Writes all, or all but the TSC. The LAPIC must be restored by then. */
-int msr_state_restore(struct tenon_vcpu *vcpu, const struct kvm_msr_entry *msrs, unsigned count,
-		      enum tenon_vcpu_restore purpose, struct tenon_error *err);
+int msr_state_restore(struct tenon_vcpu *vcpu, const struct kvm_msr_entry *msrs, unsigned count, bool write_tsc,
+		      struct tenon_error *err);
+/** Brings them into the order in which they are written. */
+void msr_state_sort(struct kvm_msr_entry *msrs, unsigned count);
+/** Whether a state may hold this MSR at all. */
+bool msr_state_belongs(uint32_t index);
+
+/* vcpu_clock.c */
+#define MSR_TSC 0x10u
+/** The TSC's frequency and, where KVM tells it, its offset. */
+int vcpu_clock_capture(struct tenon_vcpu *vcpu, struct tenon_vcpu_state *state, struct tenon_error *err);
+/** For migration; before the MSRs. *tsc_set: the TSC is right by now, and must not be written any more. */
+int vcpu_clock_restore(struct tenon_vcpu *vcpu, const struct tenon_vcpu_state *state, bool *tsc_set,
+		       struct tenon_error *err);
+/** Has the guest told that it was paused, if it uses kvmclock; after the MSRs. */
+int vcpu_clock_tell_paused(struct tenon_vcpu *vcpu, struct tenon_error *err);
 
 static inline void vcpu_count(_Atomic uint64_t *counter)
 {

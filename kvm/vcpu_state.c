@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * All architectural state of a vCPU as one block: captured, and restored in the one order that KVM understands. Which MSRs
- * belong to it is msr_state.c's; CPUID is the VMM's, the IOAPIC is the VM's.
+ * belong to it is msr_state.c's, what it says of time is vcpu_clock.c's; CPUID is the VMM's, the IOAPIC is the VM's.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -9,40 +9,20 @@
 
 #include "kernel_calls.h"
 #include "vcpu_private.h"
+#include "vcpu_state.h"
 
 #define MSR_FEAT_CTL 0x3au
 
-#define XSAVE_BYTES 4096u /* struct kvm_xsave, from before KVM_CAP_XSAVE2 */
-
-/* The TSC of a host may be this much off another's: what NTP corrects without a word. */
-#define TSC_TOLERANCE_PPM 250u
-
-struct tenon_vcpu_state {
-	uint32_t tsc_khz; /* 0: KVM does not say */
-	uint32_t xsave_bytes;
-	uint32_t msr_count;
-	uint32_t nested_bytes; /* 0: this KVM has no nested state */
-	bool has_xcrs;
-	struct kvm_mp_state mp_state;
-	struct kvm_vcpu_events events;
-	struct kvm_regs regs;
-	struct kvm_sregs sregs;
-	struct kvm_debugregs debugregs;
-	struct kvm_xcrs xcrs;
-	struct kvm_lapic_state lapic;
-	/* xsave, MSRs in the order to set them, nested state */
-	_Alignas(struct kvm_msr_entry) unsigned char data[];
-};
-
-/* Both serve capture and restore, hence the const that is lost. */
-static struct kvm_msr_entry *state_msrs(const struct tenon_vcpu_state *state)
+struct tenon_vcpu_state *vcpu_state_allocate(uint32_t xsave_bytes, uint32_t msr_count, uint32_t nested_bytes)
 {
-	return (struct kvm_msr_entry *)(state->data + state->xsave_bytes);
-}
-
-static struct kvm_nested_state *state_nested(const struct tenon_vcpu_state *state)
-{
-	return (struct kvm_nested_state *)(state_msrs(state) + state->msr_count);
+	size_t bytes = xsave_bytes + 7u + msr_count * sizeof(struct kvm_msr_entry) + nested_bytes;
+	struct tenon_vcpu_state *state = calloc(1, sizeof(*state) + bytes);
+	if (!state)
+		return NULL;
+	state->xsave_bytes = xsave_bytes;
+	state->msr_count = msr_count;
+	state->nested_bytes = nested_bytes;
+	return state;
 }
 
 static int call(struct tenon_vcpu *vcpu, unsigned long request, const char *name, const void *argument,
@@ -81,7 +61,7 @@ static int capture_registers(struct tenon_vcpu *vcpu, struct tenon_vcpu_state *s
 		return error;
 
 #ifdef KVM_GET_XSAVE2
-	if (state->xsave_bytes > XSAVE_BYTES)
+	if (state->xsave_bytes > VCPU_XSAVE_BYTES)
 		return CALL(vcpu, KVM_GET_XSAVE2, state->data, err);
 #endif
 	return CALL(vcpu, KVM_GET_XSAVE, state->data, err);
@@ -92,7 +72,7 @@ static int capture_nested(struct tenon_vcpu *vcpu, struct tenon_vcpu_state *stat
 {
 	if (capacity == 0)
 		return 0;
-	struct kvm_nested_state *nested = state_nested(state);
+	struct kvm_nested_state *nested = vcpu_state_nested(state);
 	memset(nested, 0, sizeof(*nested));
 	nested->size = capacity;
 	int error = CALL(vcpu, KVM_GET_NESTED_STATE, nested, err);
@@ -105,12 +85,11 @@ static int capture_nested(struct tenon_vcpu *vcpu, struct tenon_vcpu_state *stat
 static int capture_into(struct tenon_vcpu *vcpu, struct tenon_vcpu_state *state, uint32_t nested_capacity,
 			struct tenon_error *err)
 {
-	int tsc_khz = kcall_ioctl_value(vcpu->fd, KVM_GET_TSC_KHZ, 0);
-	state->tsc_khz = tsc_khz < 0 ? 0 : (uint32_t)tsc_khz;
-
-	int error = capture_registers(vcpu, state, err);
+	int error = vcpu_clock_capture(vcpu, state, err);
 	if (error >= 0)
-		error = msr_state_capture(vcpu, state_msrs(state), &state->msr_count, err);
+		error = capture_registers(vcpu, state, err);
+	if (error >= 0)
+		error = msr_state_capture(vcpu, vcpu_state_msrs(state), &state->msr_count, err);
 	if (error >= 0)
 		error = capture_nested(vcpu, state, nested_capacity, err);
 	return error < 0 ? error : 0;
@@ -120,10 +99,10 @@ static uint32_t xsave_size(const struct tenon_vm *vm)
 {
 #ifdef KVM_CAP_XSAVE2
 	int size_bytes = vm_capability(vm, KVM_CAP_XSAVE2);
-	if (size_bytes > (int)XSAVE_BYTES)
+	if (size_bytes > (int)VCPU_XSAVE_BYTES)
 		return (uint32_t)size_bytes;
 #endif
-	return XSAVE_BYTES;
+	return VCPU_XSAVE_BYTES;
 }
 
 static uint32_t nested_size(const struct tenon_vm *vm)
@@ -151,15 +130,13 @@ int tenon_vcpu_state_capture(struct tenon_vcpu *vcpu, struct tenon_vcpu_state **
 	uint32_t xsave_bytes = xsave_size(vcpu->vm);
 	uint32_t nested_bytes = nested_size(vcpu->vm);
 	size_t msr_bytes = msr_count * sizeof(*msrs);
-	struct tenon_vcpu_state *state = calloc(1, sizeof(*state) + xsave_bytes + msr_bytes + nested_bytes);
+	struct tenon_vcpu_state *state = vcpu_state_allocate(xsave_bytes, msr_count, nested_bytes);
 	if (!state) {
 		free(msrs);
 		return tenon_fail(err, -ENOMEM, "vCPU %u: no memory to capture its state", vcpu->index);
 	}
-	state->xsave_bytes = xsave_bytes;
-	state->msr_count = msr_count;
 	state->has_xcrs = vm_capability(vcpu->vm, KVM_CAP_XCRS) > 0;
-	memcpy(state_msrs(state), msrs, msr_bytes);
+	memcpy(vcpu_state_msrs(state), msrs, msr_bytes);
 	free(msrs);
 	error = capture_into(vcpu, state, nested_bytes, err);
 	if (error) {
@@ -168,7 +145,8 @@ int tenon_vcpu_state_capture(struct tenon_vcpu *vcpu, struct tenon_vcpu_state **
 	}
 
 	/* Nested state seldom needs what it might. */
-	size_t used = (size_t)((unsigned char *)state_nested(state) + state->nested_bytes - (unsigned char *)state);
+	size_t used =
+		(size_t)((unsigned char *)vcpu_state_nested(state) + state->nested_bytes - (unsigned char *)state);
 	struct tenon_vcpu_state *smaller = realloc(state, used > sizeof(*state) ? used : sizeof(*state));
 	*out = smaller ? smaller : state;
 	return 0;
@@ -180,29 +158,6 @@ void tenon_vcpu_state_free(struct tenon_vcpu_state *state)
 }
 
 /* ---- Restore ---- */
-
-static int restore_tsc_frequency(struct tenon_vcpu *vcpu, const struct tenon_vcpu_state *state, struct tenon_error *err)
-{
-	int now = kcall_ioctl_value(vcpu->fd, KVM_GET_TSC_KHZ, 0);
-	if (state->tsc_khz == 0 || now <= 0 || (uint32_t)now == state->tsc_khz)
-		return 0;
-	uint32_t difference =
-		(uint32_t)now > state->tsc_khz ? (uint32_t)now - state->tsc_khz : state->tsc_khz - (uint32_t)now;
-	if (vm_capability(vcpu->vm, KVM_CAP_TSC_CONTROL) <= 0) {
-		if (difference <= (uint64_t)state->tsc_khz * TSC_TOLERANCE_PPM / 1000000)
-			return 0;
-		return tenon_fail(
-			err, -ENOTSUP,
-			"vCPU %u: its TSC ticked at %u kHz, this host's does at %d, and this kernel's KVM lacks "
-			"KVM_CAP_TSC_CONTROL to make up for it; use a host of equal frequency",
-			vcpu->index, state->tsc_khz, now);
-	}
-	int error = kcall_ioctl_value(vcpu->fd, KVM_SET_TSC_KHZ, state->tsc_khz);
-	if (error < 0)
-		return tenon_fail(err, error, "vCPU %u: KVM_SET_TSC_KHZ to %u: %s", vcpu->index, state->tsc_khz,
-				  strerror(-error));
-	return 0;
-}
 
 /* Takes the vCPU out of nested virtualization. Until then KVM refuses control registers that a hypervisor may not have. */
 static int leave_nested(struct tenon_vcpu *vcpu, const struct kvm_nested_state *captured, struct tenon_error *err)
@@ -217,30 +172,102 @@ static int leave_nested(struct tenon_vcpu *vcpu, const struct kvm_nested_state *
 	return CALL(vcpu, KVM_SET_NESTED_STATE, &none, err);
 }
 
+/* Whether the guest uses its virtualization: entered VMX operation, or a guest of its own. */
+static bool uses_nested(const struct kvm_nested_state *nested)
+{
+	if (nested->format == KVM_STATE_NESTED_FORMAT_VMX)
+		return nested->hdr.vmx.vmxon_pa != UINT64_MAX;
+	return nested->flags & KVM_STATE_NESTED_GUEST_MODE;
+}
+
 static int restore_sregs_and_nested(struct tenon_vcpu *vcpu, const struct tenon_vcpu_state *state,
 				    struct tenon_error *err)
 {
 	if (state->nested_bytes == 0)
 		return CALL(vcpu, KVM_SET_SREGS, &state->sregs, err);
+	if (nested_size(vcpu->vm) == 0) {
+		if (uses_nested(vcpu_state_nested(state)))
+			return tenon_fail(err, -ENOTSUP,
+					  "vCPU %u: its guest is a hypervisor, and this kernel's KVM lacks "
+					  "KVM_CAP_NESTED_STATE; use a host with nested virtualization",
+					  vcpu->index);
+		return CALL(vcpu, KVM_SET_SREGS, &state->sregs, err);
+	}
 
-	int error = leave_nested(vcpu, state_nested(state), err);
+	int error = leave_nested(vcpu, vcpu_state_nested(state), err);
 	if (error >= 0)
 		error = CALL(vcpu, KVM_SET_SREGS, &state->sregs, err);
 	/* A hypervisor's state is accepted only when CR4 or EFER, and on Intel FEAT_CTL, allow one. */
 	for (unsigned i = 0; error >= 0 && i < state->msr_count; i++) {
-		if (state_msrs(state)[i].index == MSR_FEAT_CTL)
-			error = msr_state_restore(vcpu, &state_msrs(state)[i], 1, TENON_VCPU_RESTORE_RESET, err);
+		if (vcpu_state_msrs(state)[i].index == MSR_FEAT_CTL)
+			error = msr_state_restore(vcpu, &vcpu_state_msrs(state)[i], 1, false, err);
 	}
 	if (error >= 0)
-		error = CALL(vcpu, KVM_SET_NESTED_STATE, state_nested(state), err);
+		error = CALL(vcpu, KVM_SET_NESTED_STATE, vcpu_state_nested(state), err);
 	return error;
+}
+
+static bool is_zero(const unsigned char *bytes, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (bytes[i])
+			return false;
+	}
+	return true;
+}
+
+/* KVM takes as many bytes as its own area has, whatever the state's. */
+static int restore_xsave(struct tenon_vcpu *vcpu, const struct tenon_vcpu_state *state, struct tenon_error *err)
+{
+	uint32_t size_bytes = xsave_size(vcpu->vm);
+	if (state->xsave_bytes >= size_bytes) {
+		if (!is_zero(state->data + size_bytes, state->xsave_bytes - size_bytes))
+			return tenon_fail(
+				err, -ENOTSUP,
+				"vCPU %u: its extended state fills %u bytes, and this host's CPU keeps %u; use "
+				"a host with the same CPU features",
+				vcpu->index, state->xsave_bytes, size_bytes);
+		return CALL(vcpu, KVM_SET_XSAVE, state->data, err);
+	}
+	unsigned char *area = calloc(1, size_bytes);
+	if (!area)
+		return tenon_fail(err, -ENOMEM, "vCPU %u: no memory to restore its extended state", vcpu->index);
+	memcpy(area, state->data, state->xsave_bytes);
+	int error = CALL(vcpu, KVM_SET_XSAVE, area, err);
+	free(area);
+	return error;
+}
+
+/* KVM refuses to hear of events that it was not asked to tell of (vm.c); that there are none need not be told. */
+static int restore_events(struct tenon_vcpu *vcpu, const struct tenon_vcpu_state *state, struct tenon_error *err)
+{
+	struct kvm_vcpu_events events = state->events;
+	uint32_t unknown = events.flags & VM_OPTIONAL_EVENTS & ~vcpu->vm->optional_events;
+	if (unknown & KVM_VCPUEVENT_VALID_PAYLOAD && events.exception.pending)
+		return tenon_fail(err, -ENOTSUP,
+				  "vCPU %u: has a pending exception, for which this kernel's KVM lacks "
+				  "KVM_CAP_EXCEPTION_PAYLOAD; use a newer kernel",
+				  vcpu->index);
+	if (unknown & KVM_VCPUEVENT_VALID_TRIPLE_FAULT && events.triple_fault.pending)
+		return tenon_fail(err, -ENOTSUP,
+				  "vCPU %u: has a pending triple fault, for which this kernel's KVM lacks "
+				  "KVM_CAP_X86_TRIPLE_FAULT_EVENT; use a newer kernel",
+				  vcpu->index);
+	events.flags &= ~unknown;
+	return CALL(vcpu, KVM_SET_VCPU_EVENTS, &events, err);
 }
 
 static int restore_in_order(struct tenon_vcpu *vcpu, const struct tenon_vcpu_state *state,
 			    enum tenon_vcpu_restore purpose, struct tenon_error *err)
 {
-	/* The frequency before the TSC that counts with it. */
-	int error = purpose == TENON_VCPU_RESTORE_MIGRATION ? restore_tsc_frequency(vcpu, state, err) : 0;
+	/*
+	 * A reset leaves the TSC alone: set back one after the other, those of a VM's vCPUs would come apart. Else it comes before
+	 * the LAPIC, which keeps the end of a running timer as a value of the TSC.
+	 */
+	bool tsc_set = true;
+	int error = 0;
+	if (purpose == TENON_VCPU_RESTORE_MIGRATION)
+		error = vcpu_clock_restore(vcpu, state, &tsc_set, err);
 	/* SREGS before LAPIC: they hold the APIC base, which says whether the LAPIC's registers are in x2APIC form. */
 	if (error >= 0)
 		error = restore_sregs_and_nested(vcpu, state, err);
@@ -250,19 +277,22 @@ static int restore_in_order(struct tenon_vcpu *vcpu, const struct tenon_vcpu_sta
 	if (error >= 0 && state->has_xcrs)
 		error = CALL(vcpu, KVM_SET_XCRS, &state->xcrs, err);
 	if (error >= 0)
-		error = CALL(vcpu, KVM_SET_XSAVE, state->data, err);
+		error = restore_xsave(vcpu, state, err);
 	if (error >= 0)
 		error = CALL(vcpu, KVM_SET_DEBUGREGS, &state->debugregs, err);
 	if (error >= 0)
-		error = msr_state_restore(vcpu, state_msrs(state), state->msr_count, purpose, err);
+		error = msr_state_restore(vcpu, vcpu_state_msrs(state), state->msr_count, !tsc_set, err);
 	/* REGS before events: setting them drops a pending exception. */
 	if (error >= 0)
 		error = CALL(vcpu, KVM_SET_REGS, &state->regs, err);
 	/* Events before MP_STATE: they take back a pending INIT and system management mode, which forbid some states. */
 	if (error >= 0)
-		error = CALL(vcpu, KVM_SET_VCPU_EVENTS, &state->events, err);
+		error = restore_events(vcpu, state, err);
 	if (error >= 0)
 		error = CALL(vcpu, KVM_SET_MP_STATE, &state->mp_state, err);
+	/* Else its watchdog would take the time that it was away for a vCPU that hangs. */
+	if (error >= 0 && purpose == TENON_VCPU_RESTORE_MIGRATION)
+		error = vcpu_clock_tell_paused(vcpu, err);
 	return error < 0 ? error : 0;
 }
 

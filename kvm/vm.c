@@ -166,6 +166,29 @@ static int create_irqchip(struct tenon_vm *vm, struct tenon_error *err)
 	return tenon_vm_route_commit(vm, err);
 }
 
+/* Without these an exception or triple fault that is pending when a vCPU's state is captured is bent or lost. */
+static int enable_events(struct tenon_vm *vm, struct tenon_error *err)
+{
+	static const struct {
+		uint32_t capability, flag;
+		const char *name;
+	} events[] = {
+		{KVM_CAP_EXCEPTION_PAYLOAD, KVM_VCPUEVENT_VALID_PAYLOAD, "KVM_CAP_EXCEPTION_PAYLOAD"},
+		{KVM_CAP_X86_TRIPLE_FAULT_EVENT, KVM_VCPUEVENT_VALID_TRIPLE_FAULT, "KVM_CAP_X86_TRIPLE_FAULT_EVENT"},
+	};
+	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
+		if (vm_capability(vm, (int)events[i].capability) <= 0)
+			continue;
+		struct kvm_enable_cap enable = {.cap = events[i].capability, .args = {1}};
+		int error = kcall_ioctl(vm->fd, KVM_ENABLE_CAP, &enable);
+		if (error < 0)
+			return tenon_fail(err, error, "KVM: KVM_ENABLE_CAP of %s: %s", events[i].name,
+					  strerror(-error));
+		vm->optional_events |= events[i].flag;
+	}
+	return 0;
+}
+
 static int enable_ring(struct tenon_vm *vm, uint32_t entries, struct tenon_error *err)
 {
 	if (entries == 0)
@@ -224,6 +247,8 @@ int tenon_vm_create(const struct tenon_vm_options *options, struct tenon_vm **ou
 		error = create_vm(vm, path, err);
 	if (!error && known.dirty_ring)
 		error = enable_ring(vm, known.dirty_ring_entries, err);
+	if (!error)
+		error = enable_events(vm, err);
 	if (!error)
 		error = place_intel_helpers(vm, err);
 	if (!error)

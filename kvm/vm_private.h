@@ -19,6 +19,9 @@
 
 #define VM_PAGE_BYTES 4096u
 
+/* Flags of struct kvm_vcpu_events that are valid only once a capability was enabled. */
+#define VM_OPTIONAL_EVENTS (KVM_VCPUEVENT_VALID_PAYLOAD | KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
+
 /* A memory slot; its index in tenon_vm.slots is KVM's slot number. */
 struct vm_slot {
 	uint64_t gpa;
@@ -60,6 +63,12 @@ struct tenon_vm {
 
 	pthread_mutex_t lines_lock;
 	unsigned line_holders[TENON_VM_IOAPIC_PINS]; /* tenon_vm_irq_line_hold */
+
+	uint32_t optional_events; /* those of VM_OPTIONAL_EVENTS that this KVM takes; set once */
+
+	/* What is added to the offset that a vCPU's TSC had elsewhere; known with the first one restored. Under `lock`. */
+	bool tsc_shift_known;
+	uint64_t tsc_shift;
 
 	struct kvm_irqchip power_on[3]; /* interrupt controllers as created, indexed by KVM_IRQCHIP_* */
 };

@@ -62,6 +62,12 @@ unsigned fakekvm_vfio_file_count(void);
 bool fakekvm_line(uint32_t gsi);
 void fakekvm_set_ioapic_register(uint64_t value); /* all redirection entries */
 uint64_t fakekvm_ioapic_register(unsigned pin);
+struct kvm_irqchip *fakekvm_chip(uint32_t id);
+/** kvmclock, which stands still unless it is set. */
+uint64_t fakekvm_clock(void);
+void fakekvm_set_clock(uint64_t ns);
+/** Gives the VM a PIT, as its user may have by KVM_CREATE_PIT2. */
+struct kvm_pit_state2 *fakekvm_add_pit(void);
 /** The last KVM_SIGNAL_MSI. */
 struct kvm_msi fakekvm_message(void);
 
@@ -108,6 +114,12 @@ uint64_t fakekvm_msr(unsigned index, uint32_t msr);
 void fakekvm_set_msr(unsigned index, uint32_t msr, uint64_t value);
 struct kvm_regs *fakekvm_regs(unsigned index);
 struct kvm_sregs *fakekvm_sregs(unsigned index);
+/** The host's TSC, from which the vCPUs' are offset, goes on only so. */
+void fakekvm_advance_tsc(uint64_t ticks);
+/** Whether the guest was told that it was paused (KVM_KVMCLOCK_CTRL). */
+bool fakekvm_told_paused(unsigned index);
+struct kvm_vcpu_events *fakekvm_events(unsigned index);
+uint8_t *fakekvm_xsave(unsigned index);
 /** Whether the LAPIC's timer counts deadlines; a LAPIC whose timer does not takes no deadline. */
 void fakekvm_set_deadline_mode(unsigned index, bool on);
 /** Makes the vCPU a hypervisor's: it refuses control registers until it is taken out of nested virtualization. */

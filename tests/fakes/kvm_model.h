@@ -19,6 +19,8 @@
 #define MODEL_LVT_TIMER  0x320 /* place in the LAPIC's registers; not 0: deadline mode */
 #define MODEL_MAPPINGS   32
 #define MODEL_NESTED_MAX 4224
+#define MODEL_XSAVE_MAX  8192
+#define MODEL_MSR_TSC    0x10
 
 enum model_kind { MODEL_FREE, MODEL_KVM, MODEL_VM, MODEL_VCPU, MODEL_VFIO_DEVICE, MODEL_EVENTFD, MODEL_VFIO_FILE };
 
@@ -50,7 +52,9 @@ struct model_vcpu {
 	struct kvm_lapic_state lapic;
 	struct kvm_vcpu_events events;
 	struct kvm_mp_state mp_state;
-	uint8_t xsave[4096];
+	uint8_t xsave[MODEL_XSAVE_MAX];
+	uint64_t tsc_offset;
+	bool told_paused;
 	uint64_t msrs[MODEL_MSRS]; /* by place in model.msrs */
 	int tsc_khz;
 	bool nested;
@@ -91,6 +95,11 @@ struct model {
 	int vfio_files[16];                            /* 0: free */
 	bool lines[24];
 	struct kvm_irqchip chips[3];
+	uint64_t host_tsc;
+	uint64_t clock_ns;
+	bool has_pit;
+	struct kvm_pit_state2 pit;
+	uint32_t event_flags; /* those of struct kvm_vcpu_events that a capability made valid */
 	struct kvm_msi message;
 	struct model_vcpu vcpus[MODEL_VCPUS];
 

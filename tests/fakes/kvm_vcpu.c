@@ -25,6 +25,7 @@ int model_create_vcpu(unsigned index)
 	/* A script may be there already. */
 	vcpu->exists = true;
 	vcpu->tsc_khz = model.tsc_khz;
+	vcpu->tsc_offset = -model.host_tsc;
 	vcpu->regs.rip = 0xfff0;
 	vcpu->mp_state.mp_state = index == 0 ? KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED;
 	return fd;
@@ -228,6 +229,19 @@ int model_get_msr_list(struct kvm_msr_list *list)
 	return 0;
 }
 
+static uint64_t read_msr(const struct model_vcpu *vcpu, const struct model_msr *msr)
+{
+	return msr->index == MODEL_MSR_TSC ? model.host_tsc + vcpu->tsc_offset : vcpu->msrs[msr - model.msrs];
+}
+
+static void write_msr(struct model_vcpu *vcpu, const struct model_msr *msr, uint64_t value)
+{
+	if (msr->index == MODEL_MSR_TSC)
+		vcpu->tsc_offset = value - model.host_tsc;
+	else
+		vcpu->msrs[msr - model.msrs] = value;
+}
+
 static int get_msrs(const struct model_vcpu *vcpu, struct kvm_msrs *msrs)
 {
 	if (msrs->nmsrs >= 256)
@@ -236,7 +250,7 @@ static int get_msrs(const struct model_vcpu *vcpu, struct kvm_msrs *msrs)
 		const struct model_msr *msr = find_msr(msrs->entries[i].index);
 		if (!msr || !msr->readable)
 			return (int)i;
-		msrs->entries[i].data = vcpu->msrs[msr - model.msrs];
+		msrs->entries[i].data = read_msr(vcpu, msr);
 	}
 	return (int)msrs->nmsrs;
 }
@@ -247,12 +261,11 @@ static int set_msrs(struct model_vcpu *vcpu, const struct kvm_msrs *msrs)
 		return -E2BIG;
 	for (uint32_t i = 0; i < msrs->nmsrs; i++) {
 		const struct model_msr *msr = find_msr(msrs->entries[i].index);
-		uint64_t *place = msr ? &vcpu->msrs[msr - model.msrs] : NULL;
 		if (!msr || !msr->writable)
 			return (int)i;
 		if (msr->index == 0x6e0 && msrs->entries[i].data && !vcpu->lapic.regs[MODEL_LVT_TIMER])
 			continue;
-		*place = msrs->entries[i].data;
+		write_msr(vcpu, msr, msrs->entries[i].data);
 	}
 	return (int)msrs->nmsrs;
 }
@@ -288,6 +301,50 @@ static int set_sregs(struct model_vcpu *vcpu, const struct kvm_sregs *sregs)
 	if (vcpu->nested && !(sregs->cr4 & 0x2000))
 		return -EINVAL;
 	vcpu->sregs = *sregs;
+	return 0;
+}
+
+static int get_events(const struct model_vcpu *vcpu, struct kvm_vcpu_events *events)
+{
+	*events = vcpu->events;
+	events->flags |= model.event_flags;
+	return 0;
+}
+
+static int set_events(struct model_vcpu *vcpu, const struct kvm_vcpu_events *events)
+{
+	uint32_t optional = KVM_VCPUEVENT_VALID_PAYLOAD | KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+	if (events->flags & optional & ~model.event_flags)
+		return -EINVAL;
+	vcpu->events = *events;
+	return 0;
+}
+
+static size_t xsave_bytes(void)
+{
+	int size_bytes = model.capabilities[KVM_CAP_XSAVE2];
+	return size_bytes > 4096 ? (size_t)size_bytes : 4096;
+}
+
+static int exchange_offset(struct model_vcpu *vcpu, unsigned long request, const struct kvm_device_attr *attribute)
+{
+	uint64_t *value = (uint64_t *)(uintptr_t)attribute->addr;
+	if (attribute->group != KVM_VCPU_TSC_CTRL || attribute->attr != KVM_VCPU_TSC_OFFSET ||
+	    !model.capabilities[KVM_CAP_VCPU_ATTRIBUTES])
+		return -ENXIO;
+	if (request == KVM_GET_DEVICE_ATTR)
+		*value = vcpu->tsc_offset;
+	else
+		vcpu->tsc_offset = *value;
+	return 0;
+}
+
+static int tell_paused(struct model_vcpu *vcpu)
+{
+	const struct model_msr *clock = find_msr(0x4b564d01);
+	if (!(read_msr(vcpu, clock) & 1))
+		return -EINVAL;
+	vcpu->told_paused = true;
 	return 0;
 }
 
@@ -327,17 +384,27 @@ int model_vcpu_ioctl(unsigned index, unsigned long request, void *argument)
 	case KVM_SET_XCRS:
 		COPY_IN(xcrs);
 	case KVM_GET_XSAVE:
-		COPY_OUT(xsave);
+		memcpy(argument, vcpu->xsave, 4096);
+		return 0;
+	case KVM_GET_XSAVE2:
+		memcpy(argument, vcpu->xsave, xsave_bytes());
+		return 0;
 	case KVM_SET_XSAVE:
-		COPY_IN(xsave);
+		memcpy(vcpu->xsave, argument, xsave_bytes());
+		return 0;
+	case KVM_GET_DEVICE_ATTR:
+	case KVM_SET_DEVICE_ATTR:
+		return exchange_offset(vcpu, request, argument);
+	case KVM_KVMCLOCK_CTRL:
+		return tell_paused(vcpu);
 	case KVM_GET_LAPIC:
 		COPY_OUT(lapic);
 	case KVM_SET_LAPIC:
 		COPY_IN(lapic);
 	case KVM_GET_VCPU_EVENTS:
-		COPY_OUT(events);
+		return get_events(vcpu, argument);
 	case KVM_SET_VCPU_EVENTS:
-		COPY_IN(events);
+		return set_events(vcpu, argument);
 	case KVM_GET_MP_STATE:
 		COPY_OUT(mp_state);
 	case KVM_SET_MP_STATE:
@@ -365,7 +432,7 @@ uint64_t fakekvm_msr(unsigned index, uint32_t msr)
 	pthread_mutex_lock(&model.lock);
 	const struct model_msr *found = find_msr(msr);
 	cr_assert_not_null(found);
-	uint64_t value = model.vcpus[index].msrs[found - model.msrs];
+	uint64_t value = read_msr(&model.vcpus[index], found);
 	pthread_mutex_unlock(&model.lock);
 	return value;
 }
@@ -375,7 +442,7 @@ void fakekvm_set_msr(unsigned index, uint32_t msr, uint64_t value)
 	pthread_mutex_lock(&model.lock);
 	const struct model_msr *found = find_msr(msr);
 	cr_assert_not_null(found);
-	model.vcpus[index].msrs[found - model.msrs] = value;
+	write_msr(&model.vcpus[index], found, value);
 	pthread_mutex_unlock(&model.lock);
 }
 
@@ -387,6 +454,26 @@ struct kvm_regs *fakekvm_regs(unsigned index)
 struct kvm_sregs *fakekvm_sregs(unsigned index)
 {
 	return &model.vcpus[index].sregs;
+}
+
+void fakekvm_advance_tsc(uint64_t ticks)
+{
+	model.host_tsc += ticks;
+}
+
+bool fakekvm_told_paused(unsigned index)
+{
+	return model.vcpus[index].told_paused;
+}
+
+struct kvm_vcpu_events *fakekvm_events(unsigned index)
+{
+	return &model.vcpus[index].events;
+}
+
+uint8_t *fakekvm_xsave(unsigned index)
+{
+	return model.vcpus[index].xsave;
 }
 
 void fakekvm_set_deadline_mode(unsigned index, bool on)

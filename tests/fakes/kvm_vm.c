@@ -36,6 +36,12 @@ static const struct {
 	{KVM_CAP_DEBUGREGS, 1},
 	{KVM_CAP_NESTED_STATE, MODEL_NESTED_MAX},
 	{KVM_CAP_TSC_CONTROL, 1},
+	{KVM_CAP_VCPU_ATTRIBUTES, 1},
+	{KVM_CAP_ADJUST_CLOCK, KVM_CLOCK_TSC_STABLE},
+	{KVM_CAP_KVMCLOCK_CTRL, 1},
+	{KVM_CAP_PIT_STATE2, 1},
+	{KVM_CAP_EXCEPTION_PAYLOAD, 1},
+	{KVM_CAP_X86_TRIPLE_FAULT_EVENT, 1},
 };
 
 static void add_msr(uint32_t index, bool listed, bool readable, bool writable)
@@ -54,6 +60,7 @@ void fakekvm_reset(void)
 		model.capabilities[everything[i].capability] = everything[i].value;
 	model.api_version = KVM_API_VERSION;
 	model.tsc_khz = 2000000;
+	model.host_tsc = 1ull << 40;
 	model.fail_at = 0;
 	model.fail_name = NULL;
 	model.failed = NULL;
@@ -142,6 +149,9 @@ void model_forget_vm(void)
 	memset(model.chips, 0, sizeof(model.chips));
 	memset(model.vcpus, 0, sizeof(model.vcpus));
 	model.irqchip = false;
+	model.clock_ns = 0;
+	model.has_pit = false;
+	model.event_flags = 0;
 	model.vfio_device = false;
 	model.ring_bytes = 0;
 	model.route_count = 0;
@@ -502,8 +512,67 @@ unsigned fakekvm_vfio_file_count(void)
 	return count;
 }
 
+struct kvm_irqchip *fakekvm_chip(uint32_t id)
+{
+	return &model.chips[id];
+}
+
+/* ---- Clocks ---- */
+
+static int get_clock(struct kvm_clock_data *clock)
+{
+	*clock = (struct kvm_clock_data){.clock = model.clock_ns, .flags = KVM_CLOCK_TSC_STABLE};
+	return 0;
+}
+
+static int set_clock(const struct kvm_clock_data *clock)
+{
+	if (clock->flags)
+		return -EINVAL;
+	model.clock_ns = clock->clock;
+	return 0;
+}
+
+static int exchange_pit(unsigned long request, struct kvm_pit_state2 *pit)
+{
+	if (!model.has_pit)
+		return -ENXIO;
+	if (request == KVM_GET_PIT2)
+		*pit = model.pit;
+	else
+		model.pit = *pit;
+	return 0;
+}
+
+uint64_t fakekvm_clock(void)
+{
+	return model.clock_ns;
+}
+
+void fakekvm_set_clock(uint64_t ns)
+{
+	model.clock_ns = ns;
+}
+
+struct kvm_pit_state2 *fakekvm_add_pit(void)
+{
+	model.has_pit = true;
+	model.pit = (struct kvm_pit_state2){0};
+	return &model.pit;
+}
+
+/* ---- Calls ---- */
+
 static int enable_capability(const struct kvm_enable_cap *enable)
 {
+	if (enable->cap == KVM_CAP_EXCEPTION_PAYLOAD && enable->args[0] <= 1) {
+		model.event_flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
+		return 0;
+	}
+	if (enable->cap == KVM_CAP_X86_TRIPLE_FAULT_EVENT && enable->args[0] <= 1) {
+		model.event_flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+		return 0;
+	}
 	for (unsigned i = 0; i < MODEL_VCPUS; i++) {
 		if (model.vcpus[i].exists)
 			return -EINVAL;
@@ -542,6 +611,13 @@ int model_vm_ioctl(unsigned long request, void *argument)
 		return get_dirty_log(argument);
 	case KVM_RESET_DIRTY_RINGS:
 		return reset_rings();
+	case KVM_GET_CLOCK:
+		return get_clock(argument);
+	case KVM_SET_CLOCK:
+		return set_clock(argument);
+	case KVM_GET_PIT2:
+	case KVM_SET_PIT2:
+		return exchange_pit(request, argument);
 	case KVM_IRQ_LINE:
 		return set_line(argument);
 	case KVM_SIGNAL_MSI:

@@ -113,6 +113,8 @@ Test(kvm_registers, state_is_captured_and_restored_in_the_order_that_kvm_needs)
 	fakekvm_forget_calls();
 	cr_assert_eq(restore(TENON_VCPU_RESTORE_MIGRATION), 0, "%s", error.message);
 	cr_expect_lt(fakekvm_call_position("KVM_SET_SREGS"), fakekvm_call_position("KVM_SET_LAPIC"));
+	cr_expect_lt(fakekvm_call_position("KVM_SET_DEVICE_ATTR"), fakekvm_call_position("KVM_SET_LAPIC"));
+	cr_expect_lt(fakekvm_call_position("KVM_SET_LAPIC"), fakekvm_call_position("KVM_SET_MSRS"));
 	cr_expect_lt(fakekvm_call_position("KVM_SET_REGS"), fakekvm_call_position("KVM_SET_VCPU_EVENTS"));
 	cr_expect_lt(fakekvm_call_position("KVM_SET_VCPU_EVENTS"), fakekvm_call_position("KVM_SET_MP_STATE"));
 }

@@ -121,7 +121,8 @@ int tenon_vcpu_set_msrs(struct tenon_vcpu *vcpu, const struct kvm_msr_entry *msr
 			struct tenon_error *err);
 
 /**
- * All architectural state of a vCPU, for a reset to power-on (capture once after create and CPUID) and for migration.
+ * All architectural state of a vCPU, for a reset to power-on (capture once after create and CPUID) and for migration (once all
+ * vCPUs are paused: their time-stamp counters run on until the first is captured). A vCPU that was captured may go on.
  * Kept as one opaque block; free with tenon_vcpu_state_free. CPUID is not part of it.
  */
 struct tenon_vcpu_state;
@@ -130,16 +131,55 @@ void tenon_vcpu_state_free(struct tenon_vcpu_state *state);
 
 enum tenon_vcpu_restore {
 	TENON_VCPU_RESTORE_RESET, /* the time-stamp counter runs on, so that it never goes back and stays equal on all vCPUs */
-	TENON_VCPU_RESTORE_MIGRATION, /* the time-stamp counter, and its frequency, are those of the state */
+	/*
+	 * The time-stamp counter goes on from the state's, with the state's frequency; further vCPUs of the VM keep exactly the
+	 * distance to it that theirs had to the first one's. A guest that uses kvmclock is told that it was paused.
+	 */
+	TENON_VCPU_RESTORE_MIGRATION,
 };
 
 /**
  * Gives the vCPU a state captured from it (reset) or from its equal (migration). After a failure the vCPU's state is undefined.
+ * For migration the guest's memory and the VM's state (tenon_vm_state_unpack) come first, because KVM writes what it shares with
+ * the guest, its clock say, into that memory; and CPUID must be set, because it decides which registers there are.
  *
  * @return 0; -ENOTSUP naming what the state has and this KVM lacks; -EINVAL naming the register KVM refused
  */
 int tenon_vcpu_state_restore(struct tenon_vcpu *vcpu, const struct tenon_vcpu_state *state,
 			     enum tenon_vcpu_restore purpose, struct tenon_error *err);
+
+/**
+ * The state as bytes that another host's library understands: self-describing, little-endian, versioned.
+ *
+ * @param data  owned by the caller: free()
+ * @return 0; -ENOMEM
+ */
+int tenon_vcpu_state_pack(const struct tenon_vcpu_state *state, void **data, size_t *bytes, struct tenon_error *err);
+
+/**
+ * The reverse. Untrusted input: what comes out is safe to give to KVM, which may still refuse it.
+ *
+ * @param out  free with tenon_vcpu_state_free
+ * @return 0; -EINVAL not such a state, or of a newer version: the message says which
+ */
+int tenon_vcpu_state_unpack(const void *data, size_t bytes, struct tenon_vcpu_state **out, struct tenon_error *err);
+
+/**
+ * What this vCPU was told of its CPU (tenon_vcpu_set_cpuid) as bytes for another host.
+ *
+ * @param data  owned by the caller: free()
+ * @return 0; -EINVAL it was told nothing yet
+ */
+int tenon_vcpu_cpuid_pack(struct tenon_vcpu *vcpu, void **data, size_t *bytes, struct tenon_error *err);
+
+/**
+ * Whether a guest that was told of another CPU can go on with what this vCPU was told: same vendor, family and hypervisor, and each
+ * feature, KVM's own among them, that it saw. What only tells processors apart (ids, topology, model, frequencies) may differ.
+ *
+ * @param packed  what tenon_vcpu_cpuid_pack made there; untrusted
+ * @return 0; -ENOTSUP naming the first features that the other has and this one lacks; -EINVAL not such bytes, or no CPUID here
+ */
+int tenon_vcpu_cpuid_compare(struct tenon_vcpu *vcpu, const void *packed, size_t bytes, struct tenon_error *err);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

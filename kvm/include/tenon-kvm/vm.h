@@ -80,7 +80,8 @@ int tenon_vm_memory_remove(struct tenon_vm *vm, uint64_t gpa, uint64_t size_byte
 int tenon_vm_dirty_log_enable(struct tenon_vm *vm, bool enable, struct tenon_error *err);
 
 /**
- * Fetches and clears the dirty log of the slot that starts at gpa (api.rst 4.8).
+ * Fetches and clears the dirty log of the slot that starts at gpa (api.rst 4.8). Where pages are few compared with all, it costs
+ * less than the ring: KVM gives 64 pages a word, and no vCPU waits.
  *
  * @param bitmap  one bit per 4 KiB page, in 64-bit words of the host's byte order; rounded up to whole words
  * @param words   capacity of bitmap; -ENOSPC if too small
@@ -159,6 +160,25 @@ int tenon_vm_ioeventfd_detach(struct tenon_vm *vm, const struct tenon_vm_ioevent
  * asserted falls at the guest's next end of interrupt, or when that irqfd is detached.
  */
 int tenon_vm_irqchip_reset(struct tenon_vm *vm, struct tenon_error *err);
+
+/**
+ * The state of the interrupt controllers and of the guest's clock as bytes for another host: IOAPIC, PIC, kvmclock, and the PIT if
+ * the caller made one. vCPUs do not run. The clock goes on from where it was: what passes between pack and unpack does not count.
+ * Not part of it: routes, and lines that somebody holds or drives high. Their owners set and assert them again.
+ *
+ * @param data  owned by the caller: free()
+ * @return 0; -EBUSY a vCPU runs; or KVM's error
+ */
+int tenon_vm_state_pack(struct tenon_vm *vm, void **data, size_t *bytes, struct tenon_error *err);
+/**
+ * Gives a VM whose vCPUs never ran the state. Untrusted input. The order: the guest's memory; this; the vCPUs' states
+ * (tenon_vcpu_state_restore), by index; then the lines of those who hold any, because every line is low after this, and one that
+ * was asserted before would not be noticed.
+ *
+ * @return 0; -EINVAL not such a state, or of a newer version: nothing was changed; -ENOTSUP naming what this KVM lacks;
+ *         -EBUSY a vCPU runs; or KVM's error, after which the VM's state is undefined
+ */
+int tenon_vm_state_unpack(struct tenon_vm *vm, const void *data, size_t bytes, struct tenon_error *err);
 
 /* ---- The KVM-VFIO device (Documentation/virt/kvm/devices/vfio.rst) ---- */
 
