@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 help:
 	@echo 'make build   build/tenon, for use (release)'
 	@echo 'make install PREFIX=/usr/local DESTDIR='
-	@echo '             the program, libtenon and libtenon-kvm with headers, pkg-config and CMake files, manual pages'
+	@echo '             the program, libtenon, -kvm and -migration with headers, pkg-config and CMake files, manual pages'
 	@echo 'make demo    install what is missing, build, and show a VM with a device on this machine (in the lab without /dev/kvm)'
 	@echo 'make demo-lab  the same with Linux, an NVMe, an IOMMU and VFIO, in an emulated host'
 	@echo 'make check   install what is missing, build, run every test, the lab included'

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# tenon_library(NAME DESCRIPTION text SOURCES file... KERNEL file [NEEDS library]): an installed library of this tree.
+# tenon_library(NAME DESCRIPTION text SOURCES file... KERNEL file [NEEDS library] [LIBRARIES name...]): an installed library of this tree,
+# which needs another of this tree, and libraries of the system, by the names that the linker knows. Their headers are no business of who uses it.
 #
 # Its objects are compiled once and make NAME (static) and NAME-shared, which appear to others as Tenon::NAME-static and Tenon::NAME.
 # It exports what NAME's map lists (lib<NAME>.map beside the sources) and nothing else, in either form: the static library is
@@ -7,7 +8,7 @@
 #
 # KERNEL is the one source that calls the kernel. NAME-without-kernel is for tests, which stand in for it.
 function(tenon_library name)
-	cmake_parse_arguments(PARSE_ARGV 1 arg "" "DESCRIPTION;KERNEL;NEEDS" "SOURCES")
+	cmake_parse_arguments(PARSE_ARGV 1 arg "" "DESCRIPTION;KERNEL;NEEDS" "SOURCES;LIBRARIES")
 	set(map ${CMAKE_CURRENT_SOURCE_DIR}/lib${name}.map)
 
 	add_library(${name}-objects OBJECT ${arg_SOURCES})
@@ -38,8 +39,8 @@ function(tenon_library name)
 		target_include_directories(${library} INTERFACE
 			$<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 	endforeach()
-	target_link_libraries(${name} INTERFACE ${arg_NEEDS} Threads::Threads)
-	target_link_libraries(${name}-shared PRIVATE Threads::Threads)
+	target_link_libraries(${name} INTERFACE ${arg_NEEDS} ${arg_LIBRARIES} Threads::Threads)
+	target_link_libraries(${name}-shared PRIVATE ${arg_LIBRARIES} Threads::Threads)
 	if(arg_NEEDS)
 		target_link_libraries(${name}-shared PUBLIC ${arg_NEEDS}-shared)
 	endif()
@@ -48,18 +49,20 @@ function(tenon_library name)
 
 	install(TARGETS ${name} ${name}-shared EXPORT TenonTargets)
 	install(DIRECTORY include/ TYPE INCLUDE FILES_MATCHING PATTERN "*.h")
-	tenon_install_pc(lib${name} "${arg_DESCRIPTION}" ${name} "${arg_NEEDS}")
+	tenon_install_pc(lib${name} "${arg_DESCRIPTION}" ${name} "${arg_NEEDS}" "${arg_LIBRARIES}")
 
 	if(TENON_TESTS)
 		add_library(${name}-without-kernel STATIC $<TARGET_OBJECTS:${name}-objects>)
 		target_include_directories(${name}-without-kernel PUBLIC include ${CMAKE_CURRENT_SOURCE_DIR})
-		target_link_libraries(${name}-without-kernel PUBLIC ${arg_NEEDS} Threads::Threads)
+		target_link_libraries(${name}-without-kernel PUBLIC ${arg_NEEDS} ${arg_LIBRARIES} Threads::Threads)
 		set_target_properties(${name}-without-kernel PROPERTIES LINKER_LANGUAGE C)
 	endif()
 endfunction()
 
 # Written when it is installed, because only then the prefix is known for sure (cmake --install --prefix).
-function(tenon_install_pc pc description library needs)
+function(tenon_install_pc pc description library needs libraries)
+	list(TRANSFORM libraries REPLACE "(.+)" "-l\\1 " OUTPUT_VARIABLE private)
+	string(JOIN "" private ${private})
 	set(requires)
 	if(needs)
 		set(requires "Requires: lib${needs} = ${PROJECT_VERSION}\n")
@@ -77,7 +80,7 @@ Description: ${description}
 Version: ${PROJECT_VERSION}
 ${requires}Cflags: -I\\\${includedir}
 Libs: -L\\\${libdir} -l${library}
-Libs.private: -pthread
+Libs.private: ${private}-pthread
 \")
 		file(INSTALL \"${CMAKE_CURRENT_BINARY_DIR}/${pc}.pc\" DESTINATION \"\${libdir}/pkgconfig\")")
 endfunction()

@@ -196,9 +196,10 @@ static bool may_be_silent(const char *call, int error)
 	if (interface == TENON_INTERFACE_CONTAINER &&
 	    strcmp(call, "list") == 0) /* nobody asked for character devices */
 		return true;
-	static const char *const silent[] = {"pread",           "pwrite",        "link name",       "read line",
-					     "IOAS_UNMAP",      "IOMMU_DESTROY", "IOMMU_VFIO_IOAS", "DETACH_IOMMUFD_PT",
-					     "IOMMU_UNMAP_DMA", "poll add"};
+	static const char *const silent[] = {
+		"pread",           "pwrite",        "link name",        "read line",
+		"IOAS_UNMAP",      "IOMMU_DESTROY", "IOMMU_VFIO_IOAS",  "DETACH_IOMMUFD_PT",
+		"IOMMU_UNMAP_DMA", "poll add",      "IOMMU_GET_HW_INFO"};
 	for (unsigned i = 0; i < sizeof(silent) / sizeof(silent[0]); i++) {
 		if (strcmp(call, silent[i]) == 0)
 			return true;

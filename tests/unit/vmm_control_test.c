@@ -21,6 +21,8 @@
 #include "control/control.h"
 #include "control/listener.h"
 #include "control/request.h"
+#include "log.h"
+#include "vmm_engine_fake.h"
 
 /* ---- Requests ---- */
 
@@ -38,6 +40,11 @@ Test(control_request, each_command_is_known_by_its_name)
 		"{\"command\":\"topology\"}",
 		"{\"command\":\"status\"}",
 		" { \"command\" : \"quit\" } ",
+		"{\"command\":\"migrate\",\"address\":\"tcp:host:4444\"}",
+		"{\"assume-all-dirty\":true,\"command\":\"migrate-check\"}",
+		"{\"command\":\"migrate-status\"}",
+		"{\"command\":\"migrate-cancel\"}",
+		"{\"command\":\"migrate-resolve\",\"choose\":\"run\"}",
 	};
 	for (enum control_command i = 0; i < CONTROL_COMMANDS; i++) {
 		struct control_request request;
@@ -51,6 +58,9 @@ Test(control_request, each_command_is_known_by_its_name)
 		}
 		cr_expect_eq(request.force, i == CONTROL_DEVICE_REMOVE);
 		cr_expect_eq(request.timeout_seconds, i == CONTROL_DEVICE_REMOVE ? 7 : 0);
+		cr_expect_eq(request.migrate.address != NULL, i == CONTROL_MIGRATE);
+		cr_expect_eq(request.migrate.assume_all_dirty, i == CONTROL_MIGRATE_CHECK);
+		cr_expect_eq(request.run, i == CONTROL_MIGRATE_RESOLVE);
 		control_request_finish(&request);
 	}
 	cr_expect_eq(control_command_of("reboot"), CONTROL_COMMANDS);
@@ -89,6 +99,26 @@ Test(control_request, everything_else_is_refused_in_one_sentence)
 		"{\"command\":\"device-remove\",\"device\":\"0000:3b:00.0\",\"timeout\":1.5}",
 		"{\"command\":\"device-remove\",\"device\":\"0000:3b:00.0\",\"timeout\":99999999999999999999}",
 		"{\"command\":\"devices\xff\"}",
+		"{\"command\":\"migrate\"}",
+		"{\"command\":\"migrate\",\"address\":7}",
+		"{\"command\":\"migrate\",\"address\":\"\"}",
+		"{\"command\":\"migrate\",\"address\":\"tcp:host\"}",
+		"{\"command\":\"migrate\",\"address\":\"tcp:h:1\",\"device\":\"3b:00.0\"}",
+		"{\"command\":\"migrate\",\"address\":\"tcp:h:1\",\"timeout\":3}",
+		"{\"command\":\"migrate\",\"address\":\"tcp:h:1\",\"downtime-limit-ms\":0}",
+		"{\"command\":\"migrate\",\"address\":\"tcp:h:1\",\"downtime-limit-ms\":3600001}",
+		"{\"command\":\"migrate\",\"address\":\"tcp:h:1\",\"bandwidth\":-1}",
+		"{\"command\":\"migrate\",\"address\":\"tcp:h:1\",\"bandwidth\":\"1G\"}",
+		"{\"command\":\"migrate\",\"address\":\"tcp:h:1\",\"connections\":17}",
+		"{\"command\":\"migrate\",\"address\":\"tcp:h:1\",\"rounds\":0}",
+		"{\"command\":\"migrate\",\"address\":\"tcp:h:1\",\"insecure\":\"yes\"}",
+		"{\"command\":\"migrate\",\"address\":\"tcp:h:1\",\"stay-stopped\":true}",
+		"{\"command\":\"migrate\",\"address\":\"tcp:h:1\",\"tls-ca\":\"/ca\"}",
+		"{\"command\":\"migrate\",\"address\":\"tcp:h:1\",\"choose\":\"run\"}",
+		"{\"command\":\"migrate-check\",\"address\":\"tcp:h:1\"}",
+		"{\"command\":\"migrate-status\",\"force\":true}",
+		"{\"command\":\"migrate-resolve\"}",
+		"{\"command\":\"migrate-resolve\",\"choose\":\"both\"}",
 		"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
 	};
 	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
@@ -98,6 +128,44 @@ Test(control_request, everything_else_is_refused_in_one_sentence)
 		cr_expect(strstr(err.message, "; "), "%s says what to do: %s", lines[i], err.message);
 		cr_expect(!strchr(err.message, '\n') && !strchr(err.message, '\x1b'), "%s", lines[i]);
 	}
+}
+
+Test(control_request, a_migration_is_asked_for_in_every_detail)
+{
+	struct control_request request;
+	struct tenon_error err = {0};
+	cr_assert_eq(
+		parse("{\"command\":\"migrate\",\"address\":\"tcp:host:4444\",\"downtime-limit-ms\":20,\"bandwidth\":"
+		      "1000000000,\"connections\":4,\"rounds\":7,\"force\":true,\"assume-all-dirty\":true,\"insecure\":"
+		      "true,\"compress\":true,\"tls-ca\":\"/ca\",\"tls-cert\":\"/cert\",\"tls-key\":\"/key\","
+		      "\"tls-peer\":\"host2\"}",
+		      &request, &err),
+		0, "%s", err.message);
+	const struct engine_request *migrate = &request.migrate;
+	cr_expect_str_eq(migrate->address, "tcp:host:4444");
+	cr_expect_eq(migrate->downtime_limit_ns, 20000000);
+	cr_expect_eq(migrate->bytes_per_second, 1000000000);
+	cr_expect_eq(migrate->connections, 4);
+	cr_expect_eq(migrate->rounds, 7);
+	cr_expect(migrate->force && migrate->assume_all_dirty && migrate->insecure && migrate->compress);
+	cr_expect_not(migrate->stay_stopped);
+	cr_expect_not(request.force, "that of a removal is another");
+	cr_expect_str_eq(migrate->tls.ca, "/ca");
+	cr_expect_str_eq(migrate->tls.cert, "/cert");
+	cr_expect_str_eq(migrate->tls.key, "/key");
+	cr_expect_str_eq(migrate->tls.peer, "host2");
+	cr_expect_null(migrate->tls.psk);
+	control_request_finish(&request);
+	cr_expect_null(request.migrate.address);
+	cr_assert_eq(
+		parse("{\"command\":\"migrate\",\"address\":\"file:/vm\",\"stay-stopped\":true,\"tls-psk\":\"/p\"}",
+		      &request, &err),
+		0, "%s", err.message);
+	cr_expect(request.migrate.stay_stopped);
+	cr_expect_str_eq(request.migrate.tls.psk, "/p");
+	cr_expect_eq(request.migrate.downtime_limit_ns + request.migrate.bytes_per_second, 0);
+	cr_expect_eq(request.migrate.connections + request.migrate.rounds, 0);
+	control_request_finish(&request);
 }
 
 Test(control_request, a_line_that_is_too_long_is_refused)
@@ -117,6 +185,7 @@ Test(control_request, a_line_that_is_too_long_is_refused)
 static char folder[] = "/tmp/control-XXXXXX", path[64];
 static struct machine *machine;
 static struct hotplug *hotplug;
+static struct engine *engine;
 static struct control *control;
 static struct run_options options = {.cpus = 0, .hotplug_ports = 2};
 
@@ -138,7 +207,8 @@ static void setup(void)
 	cr_assert_eq(slots_create(&machine->slots, &options, &err), 0, "%s", err.message);
 	cr_assert_eq(slots_arrange(&machine->slots, &options, &machine->pci, &err), 0, "%s", err.message);
 	cr_assert_eq(hotplug_create(machine, &hotplug, &err), 0, "%s", err.message);
-	cr_assert_eq(control_create(path, machine, hotplug, &control, &err), 0, "%s", err.message);
+	engine = fake_engine_create();
+	cr_assert_eq(control_create(path, machine, hotplug, engine, &control, &err), 0, "%s", err.message);
 }
 
 static void teardown(void)
@@ -146,6 +216,7 @@ static void teardown(void)
 	hotplug_stop(hotplug);
 	control_destroy(control);
 	hotplug_destroy(hotplug);
+	fake_engine_destroy(engine);
 	slots_finish(&machine->slots);
 	tenon_space_destroy(machine->space);
 	pci_host_finish(&machine->pci);
@@ -383,6 +454,269 @@ Test(control, requests_after_the_end_are_told_so)
 	json_object *answer = ask(fd, "{\"command\":\"device-add\",\"device\":\"0000:3b:00.0\"}\n");
 	cr_expect(!is_ok(answer) && strstr(error_of(answer), "the VM ended"));
 	json_object_put(answer);
+	close(fd);
+}
+
+/* ---- Migration ---- */
+
+#define MIGRATE "{\"command\":\"migrate\",\"address\":\"tcp:host:4444\"}\n"
+
+/* The next line, and that it is an event in this phase and round. */
+static void expect_progress(int fd, const char *phase, int round)
+{
+	json_object *line = json_tokener_parse(hear(fd));
+	cr_assert(line);
+	cr_expect_str_eq(json_object_get_string(json_object_object_get(line, "event")), "progress");
+	cr_expect_str_eq(json_object_get_string(json_object_object_get(line, "phase")), phase);
+	cr_expect_eq(json_object_get_int(json_object_object_get(line, "round")), round);
+	json_object_put(line);
+}
+
+Test(control, a_migration_is_told_as_it_goes_and_ends_with_one_answer)
+{
+	int fd = client();
+	say(fd, MIGRATE);
+	expect_progress(fd, "set-up", 0);
+	fake_engine_advance(engine, TENON_MIGRATION_PHASE_PRE_COPY, 1);
+	expect_progress(fd, "pre-copy", 1);
+	fake_engine_advance(engine, TENON_MIGRATION_PHASE_PRE_COPY, 2);
+	expect_progress(fd, "pre-copy", 2);
+	fake_engine_become(engine, ENGINE_OVER, TENON_OUTGOING_MOVED, NULL);
+	expect_progress(fd, "done", 2);
+	cr_expect_str_eq(hear(fd), "{\"ok\":true,\"end\":\"moved\"}");
+	cr_expect_str_eq(engine->request.address, "tcp:host:4444");
+	expect_served(fd);
+	close(fd);
+}
+
+Test(control, a_migration_that_fails_says_why)
+{
+	int fd = client();
+	say(fd, MIGRATE);
+	expect_progress(fd, "set-up", 0);
+	fake_engine_become(engine, ENGINE_OVER, TENON_OUTGOING_RESUMED, "tcp:host:4444: Connection refused; start it");
+	expect_progress(fd, "failed", 0);
+	cr_expect_str_eq(
+		hear(fd),
+		"{\"ok\":false,\"error\":\"tcp:host:4444: Connection refused; start it\",\"end\":\"resumed\"}");
+	say(fd, "{\"command\":\"migrate\",\"address\":\"file:/vm\"}\n");
+	expect_progress(fd, "set-up", 0);
+	fake_engine_become(engine, ENGINE_OVER, TENON_OUTGOING_SAVED, NULL);
+	expect_progress(fd, "done", 0);
+	cr_expect_str_eq(hear(fd), "{\"ok\":true,\"end\":\"saved\"}");
+	close(fd);
+}
+
+Test(control, others_ask_and_cancel_while_a_migration_goes_on)
+{
+	int fd = client(), other = client();
+	say(fd, MIGRATE);
+	expect_progress(fd, "set-up", 0);
+	fake_engine_advance(engine, TENON_MIGRATION_PHASE_PRE_COPY, 5);
+	expect_progress(fd, "pre-copy", 5);
+	json_object *answer = ask(other, "{\"command\":\"status\"}\n");
+	cr_expect_str_eq(json_object_get_string(json_object_object_get(answer, "state")), "migrating");
+	json_object_put(answer);
+	answer = ask(other, "{\"command\":\"migrate-status\"}\n");
+	cr_expect_str_eq(json_object_get_string(json_object_object_get(answer, "state")), "running");
+	json_object *progress = json_object_object_get(answer, "progress");
+	cr_expect_eq(json_object_get_int(json_object_object_get(progress, "round")), 5);
+	json_object_put(answer);
+	answer = ask(other, MIGRATE);
+	cr_expect(!is_ok(answer) && strstr(error_of(answer), "under way"));
+	json_object_put(answer);
+	answer = ask(other, "{\"command\":\"migrate-cancel\"}\n");
+	cr_expect(is_ok(answer));
+	cr_expect_eq(engine->cancels, 1);
+	json_object_put(answer);
+	fake_engine_become(engine, ENGINE_OVER, TENON_OUTGOING_RESUMED, "cancelled; the guest runs on here");
+	expect_progress(fd, "failed", 5);
+	cr_expect(strstr(hear(fd), "cancelled"));
+	answer = ask(other, "{\"command\":\"migrate-cancel\"}\n");
+	cr_expect(!is_ok(answer) && strstr(error_of(answer), "none is under way"));
+	json_object_put(answer);
+	close(fd);
+	close(other);
+}
+
+Test(control, a_client_that_leaves_cancels_no_migration)
+{
+	int fd = client(), other = client();
+	say(fd, MIGRATE);
+	expect_progress(fd, "set-up", 0);
+	close(fd);
+	fake_engine_advance(engine, TENON_MIGRATION_PHASE_PRE_COPY, 1);
+	json_object *answer = ask(other, "{\"command\":\"migrate-status\"}\n");
+	cr_expect_str_eq(json_object_get_string(json_object_object_get(answer, "state")), "running");
+	cr_expect_eq(engine->cancels, 0);
+	json_object_put(answer);
+	fake_engine_become(engine, ENGINE_OVER, TENON_OUTGOING_MOVED, NULL);
+	answer = ask(other, "{\"command\":\"migrate-status\"}\n");
+	cr_expect_str_eq(json_object_get_string(json_object_object_get(answer, "state")), "over");
+	cr_expect_str_eq(json_object_get_string(json_object_object_get(answer, "end")), "moved");
+	json_object_put(answer);
+	close(other);
+}
+
+Test(control, a_client_that_does_not_read_misses_progress_and_not_the_end)
+{
+	int fd = client(), other = client();
+	unsigned rounds = 0, lines = 0;
+	say(fd, MIGRATE);
+	/* Until its queue is full, and then as many again: what is not read is not kept. */
+	for (unsigned i = 0; i < 2000; i++) {
+		fake_engine_advance(engine, TENON_MIGRATION_PHASE_PRE_COPY, ++rounds);
+		expect_served(other);
+	}
+	fake_engine_become(engine, ENGINE_OVER, TENON_OUTGOING_MOVED, NULL);
+	expect_served(other);
+	for (;;) {
+		const char *line = hear(fd);
+		cr_assert(*line, "the end comes");
+		if (strstr(line, "\"ok\":true,\"end\":\"moved\""))
+			break;
+		lines++;
+	}
+	cr_expect_lt(lines, rounds, "%u lines of %u", lines, rounds);
+	cr_expect_gt(lines, 1);
+	expect_served(fd);
+	close(fd);
+	close(other);
+}
+
+Test(control, progress_within_a_round_is_told_ten_times_a_second_and_the_latest_wins)
+{
+	int fd = client();
+	uint64_t began_ns = log_now_ns();
+	say(fd, MIGRATE);
+	expect_progress(fd, "set-up", 0);
+	for (unsigned i = 1; i <= 100; i++) {
+		pthread_mutex_lock(&engine->lock);
+		engine->progress.sent_bytes = i;
+		pthread_mutex_unlock(&engine->lock);
+		eventfd_write(engine->fd, 1);
+	}
+	unsigned lines = 0;
+	uint64_t sent = 0;
+	while (sent < 100) {
+		json_object *line = json_tokener_parse(hear(fd));
+		sent = json_object_get_uint64(json_object_object_get(line, "sent_bytes"));
+		json_object_put(line);
+		lines++;
+	}
+	cr_expect_leq(lines, (log_now_ns() - began_ns) / 100000000 + 1, "%u lines", lines);
+	fake_engine_become(engine, ENGINE_OVER, TENON_OUTGOING_MOVED, NULL);
+	expect_progress(fd, "done", 0);
+	cr_expect(strstr(hear(fd), "moved"));
+	close(fd);
+}
+
+Test(control, what_only_a_person_can_decide_is_asked_and_taken)
+{
+	int fd = client(), other = client();
+	json_object *answer = ask(other, "{\"command\":\"migrate-resolve\",\"choose\":\"run\"}\n");
+	cr_expect(!is_ok(answer) && strstr(error_of(answer), "nothing waits"));
+	json_object_put(answer);
+	say(fd, MIGRATE);
+	expect_progress(fd, "set-up", 0);
+	fake_engine_advance(engine, TENON_MIGRATION_PHASE_RESOLVE, 3);
+	expect_progress(fd, "resolve", 3);
+	fake_engine_become(engine, ENGINE_BLOCKED, TENON_OUTGOING_RESUMED, "host2: gone; say who runs");
+	while (!strstr(hear(fd), "{\"event\":\"blocked\",\"error\":\"host2: gone; say who runs\"}"))
+		;
+	answer = ask(other, "{\"command\":\"migrate-status\"}\n");
+	cr_expect_str_eq(json_object_get_string(json_object_object_get(answer, "state")), "blocked");
+	json_object_put(answer);
+	answer = ask(other, "{\"command\":\"migrate-resolve\",\"choose\":\"stop\"}\n");
+	cr_expect(is_ok(answer) && engine->chosen && !engine->chose_run);
+	json_object_put(answer);
+	fake_engine_become(engine, ENGINE_OVER, TENON_OUTGOING_MOVED, NULL);
+	while (!strstr(hear(fd), "\"end\":\"moved\""))
+		;
+	close(fd);
+	close(other);
+}
+
+Test(control, a_check_tells_what_stands_in_the_way)
+{
+	engine->check = (struct tenon_migration_check){
+		.size = sizeof(engine->check), .total_ns = 5, .downtime_ns = 3, .blocker_count = 1};
+	strcpy(engine->check.blockers[0], "0000:3b:00.0: cannot be saved; leave it out");
+	int fd = client();
+	say(fd, "{\"command\":\"migrate-check\",\"assume-all-dirty\":true}\n");
+	cr_expect_str_eq(hear(fd), "{\"ok\":true,\"possible\":false,\"total_ns\":5,\"downtime_ns\":3,\"blockers\":["
+				   "\"0000:3b:00.0: cannot be saved; leave it out\"]}");
+	cr_expect(engine->check_assumed);
+	close(fd);
+}
+
+/* A request with an open file. */
+static void say_with(int fd, const char *text, int passed)
+{
+	_Alignas(struct cmsghdr) char space[CMSG_SPACE(sizeof(int))] = {0};
+	struct iovec part = {.iov_base = (char *)text, .iov_len = strlen(text)};
+	struct msghdr message = {
+		.msg_iov = &part, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof(space)};
+	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+	head->cmsg_level = SOL_SOCKET;
+	head->cmsg_type = SCM_RIGHTS;
+	head->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(head), &passed, sizeof(int));
+	cr_assert_eq(sendmsg(fd, &message, MSG_NOSIGNAL), (ssize_t)strlen(text));
+}
+
+Test(control, an_open_file_is_the_clients_and_never_the_vms)
+{
+	static const char request[] = "{\"command\":\"migrate\",\"address\":\"fd:3\"}\n";
+	int fd = client(), ends[2], number;
+	json_object *answer = ask(fd, request);
+	cr_expect(!is_ok(answer) && strstr(error_of(answer), "did not come with the request"));
+	json_object_put(answer);
+	cr_assert_eq(pipe(ends), 0);
+	say_with(fd, request, ends[1]);
+	expect_progress(fd, "set-up", 0);
+	cr_assert_eq(sscanf(engine->request.address, "fd:%d", &number), 1);
+	cr_expect_eq(write(number, "x", 1), 1);
+	char byte = 0;
+	cr_expect_eq(read(ends[0], &byte, 1), 1);
+	cr_expect_eq(byte, 'x');
+	close(number);
+	/* One that is not used, since a migration is under way, goes with its client. */
+	int other = client();
+	say_with(other, request, ends[1]);
+	close(ends[1]);
+	cr_expect(strstr(hear(other), "under way"));
+	close(other);
+	cr_expect_eq(read(ends[0], &byte, 1), 0, "its last holder has closed it");
+	close(ends[0]);
+	close(fd);
+}
+
+Test(control, whoever_watches_is_told_when_the_vm_ends_before)
+{
+	int fd = client(), moved = client();
+	say(fd, MIGRATE);
+	expect_progress(fd, "set-up", 0);
+	hotplug_stop(hotplug);
+	control_destroy(control);
+	control = NULL;
+	cr_expect(strstr(hear(fd), "\"ok\":false,\"error\":\"the VM ends"));
+	cr_expect_str_eq(hear(fd), "");
+	close(fd);
+	close(moved);
+}
+
+Test(control, the_end_is_told_even_when_the_vm_ends_with_it)
+{
+	int fd = client();
+	say(fd, MIGRATE);
+	expect_progress(fd, "set-up", 0);
+	fake_engine_become(engine, ENGINE_OVER, TENON_OUTGOING_MOVED, NULL);
+	hotplug_stop(hotplug);
+	control_destroy(control);
+	control = NULL;
+	expect_progress(fd, "done", 0);
+	cr_expect_str_eq(hear(fd), "{\"ok\":true,\"end\":\"moved\"}");
 	close(fd);
 }
 

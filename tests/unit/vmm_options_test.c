@@ -351,3 +351,67 @@ Test(options, a_device_of_another_process_and_how_its_server_is_waited_for)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		expect_refused(WORDS("--kernel", "k", "--device", bad[i]), i < 2 ? "reconnect" : "timeout");
 }
+
+/* ---- Migration ---- */
+
+Test(options, a_guest_that_comes_from_elsewhere_needs_its_kernel_or_firmware_all_the_same)
+{
+	struct run_options options = accept(WORDS("--kernel", "k", "--incoming", "tcp:0.0.0.0:4444", "--dry-run"));
+	cr_expect_str_eq(options.incoming, "tcp:0.0.0.0:4444");
+	cr_expect(options.dry_run && !options.migration_insecure);
+	options_finish(&options);
+	expect_refused(WORDS("--incoming", "tcp:0.0.0.0:4444"), "--kernel: missing");
+	options = accept(WORDS("--kernel", "k"));
+	cr_expect_null(options.incoming);
+	options_finish(&options);
+}
+
+Test(options, migrations_come_from_hosts_sockets_descriptors_and_files)
+{
+	static const char *const good[] = {
+		"tcp:10.0.0.2:4444", "tcp:[fe80::1]:0", "tcp:host:65535",   "unix:/run/in", "fd:3",
+		"file:snapshot",     "unix:a:b",        "file:/tmp/x:y.vm", "tcp:[::]:1"};
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		struct run_options options = accept(WORDS("--firmware", "default", "--incoming", good[i]));
+		cr_expect_str_eq(options.incoming, good[i]);
+		options_finish(&options);
+	}
+	static const char *const bad[] = {"",           "tcp",         "tcp:",           "tcp:host", "tcp::4444",
+					  "tcp:h:",     "tcp:h:65536", "tcp:h:x",        "tcp:h:-1", "tcp:fe80::1:4444",
+					  "tcp:[::1:4", "unix:",       "file:",          "fd:",      "fd:2",
+					  "fd:x",       "fd:-3",       "fd:99999999999", "udp:h:4",  "/run/in"};
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		expect_refused(WORDS("--kernel", "k", "--incoming", bad[i]), "--incoming");
+}
+
+Test(options, tls_has_certificates_of_both_sides_or_a_key)
+{
+	struct run_options options = accept(WORDS("--kernel", "k", "--migration-insecure", "--tls-ca", "ca.pem",
+						  "--tls-cert", "c.pem", "--tls-key", "k.pem", "--tls-peer", "host2"));
+	cr_expect(options.migration_insecure);
+	cr_expect_str_eq(options.tls.ca, "ca.pem");
+	cr_expect_str_eq(options.tls.cert, "c.pem");
+	cr_expect_str_eq(options.tls.key, "k.pem");
+	cr_expect_str_eq(options.tls.peer, "host2");
+	cr_expect_null(options.tls.psk);
+	options_finish(&options);
+	options = accept(WORDS("--kernel", "k", "--tls-psk", "secret"));
+	cr_expect_str_eq(options.tls.psk, "secret");
+	options_finish(&options);
+	expect_refused(WORDS("--kernel", "k", "--tls-ca", "ca.pem"), "tls-cert");
+	expect_refused(WORDS("--kernel", "k", "--tls-cert", "c.pem", "--tls-key", "k.pem"), "tls-ca");
+	expect_refused(WORDS("--kernel", "k", "--tls-psk", "p", "--tls-ca", "ca.pem"), "tls-psk");
+	expect_refused(WORDS("--kernel", "k", "--tls-psk", "p", "--tls-peer", "h"), "tls-psk");
+	expect_refused(WORDS("--kernel", "k", "--tls-peer", "h"), "tls-peer");
+}
+
+Test(options, a_device_that_nobody_tracks_may_be_let_through)
+{
+	struct run_options options = accept(WORDS("--kernel", "k", "--device", "3b:00.0,dirty-tracking=assume-all",
+						  "--device", "3c:00.0", "--device", "3d:00.0,dirty-tracking=require"));
+	cr_expect(options.devices[0].assume_all_dirty);
+	cr_expect_not(options.devices[1].assume_all_dirty);
+	cr_expect_not(options.devices[2].assume_all_dirty);
+	options_finish(&options);
+	expect_refused(WORDS("--kernel", "k", "--device", "3b:00.0,dirty-tracking=no"), "dirty-tracking=no");
+}
