@@ -5,17 +5,25 @@
 #include "console.h"
 #include "cpu.h"
 
-#define UART_DATA        0
-#define UART_LINE_STATUS 5
-#define STATUS_RECEIVED  0x01
-#define STATUS_EMPTY     0x20 /* the transmitter takes a byte */
-#define STATUS_IDLE      0x40
+#define UART_DATA          0
+#define UART_MODEM_CONTROL 4
+#define UART_LINE_STATUS   5
+#define MODEM_READY        0x03 /* DTR and RTS: the other side may send */
+#define STATUS_RECEIVED    0x01
+#define STATUS_EMPTY       0x20 /* the transmitter takes a byte */
+#define STATUS_IDLE        0x40
 
 static uint16_t uart;
 
 void console_init(uint16_t port)
 {
 	uart = port;
+}
+
+void console_listen(void)
+{
+	if (uart)
+		out8(uart + UART_MODEM_CONTROL, MODEM_READY);
 }
 
 int console_take(void)

@@ -18,6 +18,8 @@ void format_text(char *text, size_t capacity, const char *format, ...) __attribu
 void format_text_list(char *text, size_t capacity, const char *format, va_list arguments)
 	__attribute__((format(printf, 3, 0)));
 
+/** Lets the other side send; before, nothing comes. */
+void console_listen(void);
 /** @return the byte that came, or -1 */
 int console_take(void);
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * mode=load seconds=N rate=PAGES size=KIB skip=N: dirties memory and lets devices do so, and says at once when a byte is not what it
+ * mode=load seconds=N rate=PAGES size=KIB hot=KIB skip=N peer=1 tell=MS: dirties memory and lets devices do so, and says at once when a byte is not what it
  * was. For watching a VM that is migrated: whoever loses or keeps back a page is found out.
  *
  * A page holds a header of four words, at its start and, complemented, at its end: magic, address, sequence number, their exclusive or.
  * What the number should be is kept apart, in one word for each page. A page is verified before it is written again, and all are at
- * the end. Test devices, but for the first `skip`, write to a window of their own (their load engine) and copy memory with checksums.
+ * the end. Only the first `hot` of them (0: all) are written more than once. Test devices, but for the first `skip`, write to a window of
+ * their own (their load engine) and copy memory with checksums; with `peer=1`, and at least two of them, into the next one's BAR.
  *
- * Once a second a line tells how far it is. It ends after `seconds` (0: never), or when a 'q' comes by the serial port.
+ * Once a second, or each `tell` ms, a line tells how far it is. It ends after `seconds` (0: never), or when a 'q' comes by the serial port.
  */
 #include <stddef.h>
 #include <string.h>
@@ -38,7 +39,9 @@
 #define COPY_TO         (DMA_MEMORY + 0x8000)
 #define COPY_LIST       (DMA_MEMORY + 0x10000)
 #define COPY_BYTES      0x1000u
+#define PEER_OFFSET     0x8000u /* in the memory BAR of the device that is copied into */
 #define DEVICE_EVERY_MS 100
+#define TELL_EVERY_MS   1000
 
 _Static_assert(WINDOW + DEVICES_MAX * WINDOW_STRIDE <= DMA_MEMORY + DMA_MEMORY_BYTES, "the windows fit");
 
@@ -47,6 +50,7 @@ static uint64_t pages, written, verified, copies, device_pages;
 static unsigned errors;
 static const struct function *testdevs[DEVICES_MAX];
 static unsigned testdev_count;
+static bool peers; /* devices copy into each other's BAR */
 
 static void corrupted(const char *what, uint64_t address, uint64_t found, uint64_t expected)
 {
@@ -145,8 +149,9 @@ static void verify_window(unsigned device)
 
 static void copy(unsigned device)
 {
-	const struct function *function = testdevs[device];
-	const struct testdev_copy what = {COPY_FROM, COPY_TO, COPY_BYTES, 0};
+	const struct function *function = testdevs[device], *peer = testdevs[(device + 1) % testdev_count];
+	uint64_t to = peers ? peer->bars[TD_BAR_MEMORY].address + PEER_OFFSET : COPY_TO;
+	const struct testdev_copy what = {COPY_FROM, to, COPY_BYTES, 0};
 	for (uint64_t i = 0; i < COPY_BYTES; i += 8)
 		write64(COPY_FROM + i, read_tsc() * 6364136223846793005ull + i);
 	testdev_describe(COPY_LIST, 0, &what);
@@ -157,9 +162,8 @@ static void copy(unsigned device)
 		print("# load trouble: %s\n", trouble);
 	} else if (testdev_read(function, TD_CHECKSUM) != expected) {
 		corrupted("what the device read", COPY_FROM, testdev_read(function, TD_CHECKSUM), expected);
-	} else if (testdev_crc(0, (const void *)COPY_TO, COPY_BYTES) != expected) {
-		corrupted("what the device wrote", COPY_TO, testdev_crc(0, (const void *)COPY_TO, COPY_BYTES),
-			  expected);
+	} else if (testdev_crc(0, (const void *)to, COPY_BYTES) != expected) {
+		corrupted("what the device wrote", to, testdev_crc(0, (const void *)to, COPY_BYTES), expected);
 	}
 	copies++;
 }
@@ -191,7 +195,10 @@ static void tell(uint64_t elapsed_ns)
 unsigned mode_load(void)
 {
 	uint64_t seconds = word_number("seconds", 0), rate = word_number("rate", RATE_DEFAULT), at = 0, due = 0;
+	uint64_t hot = word_number("hot", 0) * 1024 / PAGE_BYTES, tell_ms = word_number("tell", TELL_EVERY_MS);
+	console_listen();
 	pages = choose_size();
+	hot = hot && hot < pages ? hot : pages;
 	if (!pages) {
 		print("# firmware: mode=load: too little memory; give the VM 16M\n");
 		return LAYOUT_FIRMWARE_USAGE;
@@ -200,11 +207,13 @@ unsigned mode_load(void)
 	for (uint64_t i = 0; i < pages; i++)
 		write_page(i);
 	start_devices((uint32_t)word_number("device-rate", rate), word_number("skip", 0));
-	print("# load pages=%lu rate=%lu devices=%u\n", pages, rate, testdev_count);
+	peers = word_number("peer", 0) && testdev_count > 1;
+	print("# load pages=%lu rate=%lu devices=%u hot=%lu%s\n", pages, rate, testdev_count, hot,
+	      peers ? " peers" : "");
 	uint64_t started = now_ns(), told = 0, used = 0, elapsed;
 	written = 0;
 	while ((elapsed = now_ns() - started) < seconds * NS_PER_SECOND || !seconds) {
-		for (due = elapsed / 1000 * rate / 1000000; written < due; at = (at + 1) % pages) {
+		for (due = elapsed / 1000 * rate / 1000000; written < due; at = (at + 1) % hot) {
 			verify_page(at);
 			write_page(at);
 			if (now_ns() - started - elapsed > DEVICE_EVERY_MS * NS_PER_MS)
@@ -214,7 +223,7 @@ unsigned mode_load(void)
 			use_devices();
 			used = elapsed;
 		}
-		if (elapsed - told >= NS_PER_SECOND) {
+		if (elapsed - told >= tell_ms * NS_PER_MS) {
 			tell(elapsed);
 			told = elapsed;
 		}
