@@ -5,19 +5,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <json-c/json.h>
 
-#include "control/listener.h"
 #include "control/request.h"
+#include "control/talk.h"
 #include "ctl.h"
 #include "log.h"
 #include "loop.h"
 #include "topology_json.h"
-
-#define ANSWER_BYTES_MAX (1u << 20)
 
 enum { KEY_FORCE = 256, KEY_GROUP, KEY_TIMEOUT, KEY_JSON, KEY_HELP };
 
@@ -105,6 +101,8 @@ static int check(const struct request *request, struct tenon_error *err)
 	enum control_command command = control_command_of(name);
 	if (command == CONTROL_COMMANDS)
 		return tenon_fail(err, -EINVAL, "%s: no such command; tenon ctl --help lists them", name);
+	if (command >= CONTROL_MIGRATE)
+		return tenon_fail(err, -EINVAL, "%s: has a command of its own; see tenon migrate --help", name);
 	bool device = command == CONTROL_DEVICE_ADD || command == CONTROL_DEVICE_REMOVE;
 	if (device != (request->count == 3))
 		return tenon_fail(err, -EINVAL, "%s: %s; see tenon ctl --help", name,
@@ -130,59 +128,14 @@ static json_object *make_request(const struct request *request)
 	return object;
 }
 
-static int send_line(int fd, const char *text, struct tenon_error *err)
-{
-	char *line;
-	if (asprintf(&line, "%s\n", text) < 0)
-		return tenon_fail(err, -ENOMEM, "tenon ctl: out of memory; free some memory");
-	size_t bytes = strlen(line), sent = 0;
-	ssize_t count = 0;
-	while (sent < bytes && (count = send(fd, line + sent, bytes - sent, MSG_NOSIGNAL)) > 0)
-		sent += (size_t)count;
-	free(line);
-	/* A VM that has too many clients answers without having read. */
-	return sent == bytes || errno == EPIPE || errno == ECONNRESET
-		       ? 0
-		       : tenon_fail(err, -errno, "control socket: cannot write: %s; see whether the VM runs",
-				    strerror(errno));
-}
-
-static int receive_line(int fd, json_object **out, struct tenon_error *err)
-{
-	struct json_tokener *tokener = json_tokener_new();
-	size_t received = 0;
-	*out = NULL;
-	while (tokener && !*out && received < ANSWER_BYTES_MAX) {
-		char text[4096];
-		ssize_t count = recv(fd, text, sizeof(text), 0);
-		if (count <= 0)
-			break;
-		received += (size_t)count;
-		*out = json_tokener_parse_ex(tokener, text, (int)count);
-		if (!*out && json_tokener_get_error(tokener) != json_tokener_continue)
-			break;
-	}
-	if (tokener)
-		json_tokener_free(tokener);
-	if (*out)
-		return 0;
-	return tenon_fail(err, -EPROTO, "control socket: it was closed without an answer; see whether the VM runs");
-}
-
-static const char *text_of(json_object *object, const char *key)
-{
-	json_object *value = json_object_object_get(object, key);
-	return value ? json_object_get_string(value) : "-";
-}
-
 static void print_devices(json_object *answer)
 {
 	json_object *slots = json_object_object_get(answer, "slots");
 	printf("%-14s %-9s %-9s %-10s %s\n", "DEVICE", "SLOT", "PORT", "ID", "STATE");
 	for (size_t i = 0; slots && i < json_object_array_length(slots); i++) {
 		json_object *slot = json_object_array_get_idx(slots, i);
-		printf("%-14s %-9s %-9s %-10s %s\n", text_of(slot, "device"), text_of(slot, "slot"),
-		       text_of(slot, "port"), text_of(slot, "id"), text_of(slot, "state"));
+		printf("%-14s %-9s %-9s %-10s %s\n", talk_text(slot, "device"), talk_text(slot, "slot"),
+		       talk_text(slot, "port"), talk_text(slot, "id"), talk_text(slot, "state"));
 	}
 }
 
@@ -190,9 +143,9 @@ static void print_status(json_object *answer)
 {
 	printf("state        %s\nuptime       %s s\nCPUs         %s\nmemory       %llu MiB\ndevices      %s\n"
 	       "empty ports  %s\n",
-	       text_of(answer, "state"), text_of(answer, "uptime_seconds"), text_of(answer, "cpus"),
+	       talk_text(answer, "state"), talk_text(answer, "uptime_seconds"), talk_text(answer, "cpus"),
 	       (unsigned long long)json_object_get_uint64(json_object_object_get(answer, "memory_bytes")) >> 20,
-	       text_of(answer, "devices"), text_of(answer, "empty_ports"));
+	       talk_text(answer, "devices"), talk_text(answer, "empty_ports"));
 }
 
 static void print_answer(const struct request *request, json_object *answer)
@@ -203,7 +156,7 @@ static void print_answer(const struct request *request, json_object *answer)
 	}
 	switch (control_command_of(request->words[1])) {
 	case CONTROL_DEVICE_ADD:
-		puts(text_of(answer, "slot"));
+		puts(talk_text(answer, "slot"));
 		break;
 	case CONTROL_DEVICES:
 		print_devices(answer);
@@ -217,24 +170,6 @@ static void print_answer(const struct request *request, json_object *answer)
 	default:
 		break;
 	}
-}
-
-static int exchange(const struct request *request, json_object **answer, struct tenon_error *err)
-{
-	int fd = control_connect(request->words[0], err);
-	if (fd < 0)
-		return fd;
-	json_object *object = make_request(request);
-	int code = send_line(fd, json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN), err);
-	json_object_put(object);
-	if (code == 0)
-		code = receive_line(fd, answer, err);
-	close(fd);
-	if (code == 0 && !json_object_get_boolean(json_object_object_get(*answer, "ok"))) {
-		code = tenon_fail(err, -EREMOTEIO, "%s", text_of(*answer, "error"));
-		json_object_put(*answer);
-	}
-	return code;
 }
 
 int ctl_main(int argc, char **argv)
@@ -253,7 +188,7 @@ int ctl_main(int argc, char **argv)
 		log_error(&error);
 		return RUN_USAGE;
 	}
-	if (exchange(&request, &answer, &error) < 0) {
+	if (talk_once(request.words[0], make_request(&request), &answer, &error) < 0) {
 		log_error(&error);
 		return RUN_SETUP_FAILED;
 	}

@@ -68,6 +68,26 @@ void hotplug_wake(struct hotplug *hotplug)
 	pthread_mutex_unlock(&hotplug->lock);
 }
 
+int hotplug_settled(struct hotplug *hotplug, struct tenon_error *err)
+{
+	static const char *const doings[] = {
+		[HOTPLUG_TASK_NONE] = "an event of its device waits to be looked at; try again",
+		[HOTPLUG_TASK_INSERT] = "a device is being plugged in; wait until the guest has it, or remove it",
+		[HOTPLUG_TASK_REMOVE] = "the guest is asked to release its device; wait until it has",
+		[HOTPLUG_TASK_AWAY] = "the server of its device is gone; start it again, or remove the device",
+	};
+	const struct slots *slots = &hotplug->tasks.machine->slots;
+	for (unsigned i = 0; i < slots->count; i++) {
+		const struct hotplug_task *task = &hotplug->tasks.of[i];
+		char name[16];
+		if (task->state == HOTPLUG_TASK_NONE && !atomic_load(&task->events))
+			continue;
+		slot_name(&slots->slot[i], name, sizeof(name));
+		return tenon_fail(err, -EBUSY, "the guest's %s: %s", name, doings[task->state]);
+	}
+	return 0;
+}
+
 static void slot_changed(void *context)
 {
 	hotplug_wake(context);

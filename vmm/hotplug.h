@@ -64,6 +64,13 @@ void hotplug_destroy(struct hotplug *hotplug);
 /** @param request  from calloc, with what it holds; owned from now on */
 void hotplug_submit(struct hotplug *hotplug, struct hotplug_request *request);
 
+/**
+ * Whether nothing is under way at any slot. The caller has the topology, so that nothing begins.
+ *
+ * @return 0; -EBUSY with what is
+ */
+int hotplug_settled(struct hotplug *hotplug, struct tenon_error *err);
+
 /** The slots may have changed by themselves: the VM was reset. Never blocks. */
 void hotplug_wake(struct hotplug *hotplug);
 

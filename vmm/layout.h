@@ -12,6 +12,8 @@
 #ifndef LAYOUT_H
 #define LAYOUT_H
 
+#define LAYOUT_VERSION 1u /* of all below: machines of one version can take over each other's guests */
+
 /* First megabyte */
 #define LAYOUT_GDT             0x500u   /* boot-time descriptor table */
 #define LAYOUT_PVH_INFO        0x6000u  /* hvm_start_info, its modules and memory map: one page */

@@ -23,6 +23,7 @@ enum source { SOURCE_SIGNAL, SOURCE_WAKE, SOURCE_CHARDEV, SOURCE_DEVICES };
 struct loop {
 	struct machine *machine;
 	struct hotplug *hotplug;
+	struct engine *engine;
 	int epoll, signals;
 	bool ended;
 	int status;
@@ -116,8 +117,10 @@ static void reset(struct loop *loop)
 		return;
 	}
 	/* A device comes or goes at this moment: the guest's reset waits for that, the serial port and signals do not. */
-	if (!machine_try_topology(loop->machine))
+	if (!machine_try_topology(loop->machine)) {
+		engine_cancel(loop->engine, NULL); /* a guest that resets is not moved */
 		return;
+	}
 	machine_pause(loop->machine);
 	int code = machine_reset(loop->machine, &error);
 	machine_unlock_topology(loop->machine);
@@ -146,6 +149,7 @@ static void on_wake(struct loop *loop)
 		reset(loop);
 		break;
 	case MACHINE_QUIT:
+	case MACHINE_MOVED:
 		end(loop, RUN_POWER_OFF);
 		break;
 	case MACHINE_EXIT:
@@ -260,7 +264,8 @@ static int run(struct loop *loop, struct tenon_error *err)
 {
 	int code = open_loop(loop, err);
 	if (code == 0)
-		code = machine_start(loop->machine, err);
+		code = loop->machine->options->incoming ? engine_incoming(loop->engine, err)
+							: machine_start(loop->machine, err);
 	while (code == 0 && !loop->ended) {
 		struct epoll_event events[8];
 		int count = epoll_wait(loop->epoll, events, 8, -1);
@@ -272,9 +277,9 @@ static int run(struct loop *loop, struct tenon_error *err)
 	return code;
 }
 
-int loop_run(struct machine *machine, struct hotplug *hotplug)
+int loop_run(struct machine *machine, struct hotplug *hotplug, struct engine *engine)
 {
-	struct loop loop = {.machine = machine, .hotplug = hotplug, .epoll = -1, .signals = -1};
+	struct loop loop = {.machine = machine, .hotplug = hotplug, .engine = engine, .epoll = -1, .signals = -1};
 	struct tenon_error error;
 	if (run(&loop, &error) < 0) {
 		log_error(&error);

@@ -4,6 +4,7 @@
 #define LOOP_H
 
 #include "hotplug.h"
+#include "migrate/engine.h"
 
 /* Exit statuses of `tenon run` (those of the exit device aside). */
 enum run_status {
@@ -22,6 +23,6 @@ enum run_status {
 void loop_block_signals(void);
 
 /** Starts the machine and returns when it has ended, its vCPUs paused. @return the exit status */
-int loop_run(struct machine *machine, struct hotplug *hotplug);
+int loop_run(struct machine *machine, struct hotplug *hotplug, struct engine *engine);
 
 #endif

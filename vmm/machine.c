@@ -187,7 +187,7 @@ static int create_memory(struct machine *machine, struct tenon_error *err)
 static bool stops(void *context)
 {
 	const struct machine *machine = context;
-	return atomic_load(&machine->stop) != MACHINE_RUNNING;
+	return atomic_load(&machine->stop) != MACHINE_RUNNING || atomic_load(&machine->quiet);
 }
 
 /* Each device may get a bus of its own: which does is known when all are open, and ECAM's size sooner. */
@@ -259,6 +259,12 @@ static void mapping_failed(void *context, const struct tenon_error *error)
 	machine_request_stop(context, MACHINE_FAILED, 0, error->message);
 }
 
+/* A guest that comes from elsewhere brings its memory. */
+static int load(struct machine *machine, struct loader_entry *entry, struct tenon_error *err)
+{
+	return machine->options->incoming ? 0 : machine_load(machine, entry, err);
+}
+
 /*
  * The long steps of start-up, side by side: one thread opens the devices (mostly waiting for their reset), others populate
  * memory, this one makes the vCPUs and loads the kernel.
@@ -269,7 +275,7 @@ static int open_and_load(struct machine *machine, struct loader_entry *entry, st
 		int code = create_vcpus(machine, err);
 		if (code == 0 && machine->options->memory.prefault)
 			code = memory_populate(&machine->memory, 0, NULL, err);
-		return code < 0 ? code : machine_load(machine, entry, err);
+		return code < 0 ? code : load(machine, entry, err);
 	}
 	struct opener opener = {.machine = machine};
 	pthread_t thread;
@@ -283,7 +289,7 @@ static int open_and_load(struct machine *machine, struct loader_entry *entry, st
 	if (machine->options->memory.size_bytes <= SMALL_GUEST_BYTES)
 		dma_memory_wait_populated(&machine->dma);
 	if (code == 0)
-		code = machine_load(machine, entry, err);
+		code = load(machine, entry, err);
 	if (threaded)
 		pthread_join(thread, NULL);
 	if (code == 0 && opener.code < 0) {
@@ -312,6 +318,17 @@ static int capture_power_on(struct machine *machine, struct tenon_error *err)
 	for (unsigned i = 0; code == 0 && i < machine->options->cpus; i++)
 		code = tenon_vcpu_state_capture(machine->vcpus[i].vcpu, &machine->vcpus[i].power_on, err);
 	return code;
+}
+
+/* A guest that comes from elsewhere brings its memory, and finds its devices untouched. */
+static int power_on(struct machine *machine, const struct loader_entry *entry, struct tenon_error *err)
+{
+	if (machine->options->incoming) {
+		machine_reset_bridges(machine);
+		return 0;
+	}
+	int code = machine_configure(machine, err);
+	return code < 0 ? code : machine_enter(machine, entry, err);
 }
 
 static int build(struct machine *machine, struct tenon_error *err)
@@ -351,11 +368,9 @@ static int build(struct machine *machine, struct tenon_error *err)
 	if (code == 0)
 		code = machine_place_devices(machine, err);
 	if (code == 0)
-		code = machine_configure(machine, err);
-	if (code == 0)
 		code = capture_power_on(machine, err);
 	if (code == 0)
-		code = machine_enter(machine, &entry, err);
+		code = power_on(machine, &entry, err);
 	if (code == 0)
 		code = wait_for_memory(machine, err);
 	return code;

@@ -23,6 +23,7 @@
 #include "dma_memory.h"
 #include "loader/loader.h"
 #include "memory.h"
+#include "migrate/parts.h"
 #include "options.h"
 #include "pci/host.h"
 #include "pci/placement.h"
@@ -36,7 +37,8 @@ enum machine_stop {
 	MACHINE_RESET,
 	MACHINE_EXIT, /* the exit device was written */
 	MACHINE_TRIPLE_FAULT,
-	MACHINE_QUIT, /* the control socket asked for it */
+	MACHINE_QUIT,  /* the control socket asked for it */
+	MACHINE_MOVED, /* the guest is elsewhere, or in a file */
 	MACHINE_FAILED,
 };
 
@@ -69,6 +71,9 @@ struct machine {
 	struct serial *serial;
 	int serial_irq;
 	struct power power;
+
+	atomic_bool quiet;          /* vCPUs are about to be paused: none waits for anything (migrate/quiet.h) */
+	struct parts_loaded loaded; /* of a machine that comes from elsewhere */
 
 	int wake_fd; /* eventfd: a vCPU made a request */
 	_Atomic enum machine_stop stop;

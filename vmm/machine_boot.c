@@ -105,18 +105,25 @@ static int write_acpi(struct machine *machine, struct tenon_error *err)
 	return bytes < 0 ? bytes : 0;
 }
 
+void machine_reset_bridges(struct machine *machine)
+{
+	static const struct pci_bridge_windows closed;
+	for (unsigned i = 0; i < machine->slots.count; i++) {
+		struct slot *slot = &machine->slots.slot[i];
+		if (slot->bridge && slot->leader == slot)
+			pci_bridge_reset(slot->bridge, machine->rom.hva ? &closed : &slot->windows);
+	}
+}
+
 int machine_configure(struct machine *machine, struct tenon_error *err)
 {
 	static const uint64_t unplaced[TENON_DEVICE_BARS + 1];
-	static const struct pci_bridge_windows closed;
-	bool place = !machine->rom.hva;
 	for (unsigned i = 0; i < machine->slots.count; i++) {
 		struct slot *slot = &machine->slots.slot[i];
 		if (slot->assigned)
-			assigned_set_bars(slot->assigned, place ? slot->address : unplaced);
-		if (slot->bridge && slot->leader == slot)
-			pci_bridge_reset(slot->bridge, place ? &slot->windows : &closed);
+			assigned_set_bars(slot->assigned, machine->rom.hva ? unplaced : slot->address);
 	}
+	machine_reset_bridges(machine);
 	return write_acpi(machine, err);
 }
 

@@ -8,6 +8,9 @@
 /** Decides where BARs go, once; the devices are open. */
 int machine_place_devices(struct machine *machine, struct tenon_error *err);
 
+/** Bridges as at power-on. */
+void machine_reset_bridges(struct machine *machine);
+
 /** Programs BARs and bridges, writes the ACPI tables. */
 int machine_configure(struct machine *machine, struct tenon_error *err);
 

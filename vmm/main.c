@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include <tenon-migration/migrate.h>
 #include <tenon/tenon.h>
 
 #include "admin.h"
@@ -15,6 +17,7 @@
 #include "log.h"
 #include "loop.h"
 #include "machine.h"
+#include "migrate/command.h"
 #include "options.h"
 #include "plan.h"
 
@@ -33,6 +36,7 @@ static const char usage[] =
 	"  doctor       check the host: IOMMU, memory limits, permissions, kernel\n"
 	"  vf           create, list and destroy virtual functions (SR-IOV)\n"
 	"  reset        reset a device, or say what that would do\n"
+	"  migrate      move a running VM to another host with its devices, or save it; tenon migrate --help\n"
 	"  ctl          ask a running VM, add and remove devices; tenon ctl --help lists what\n"
 	"\n"
 	"  --help       print this\n"
@@ -85,14 +89,19 @@ static int serve(struct machine *machine, int *status, struct tenon_error *err)
 {
 	const char *path = machine->options->control;
 	struct hotplug *hotplug = NULL;
+	struct engine *engine = NULL;
 	struct control *control = NULL;
 	int code = hotplug_create(machine, &hotplug, err);
-	if (code == 0 && path)
-		code = control_create(path, machine, hotplug, &control, err);
 	if (code == 0)
-		*status = loop_run(machine, hotplug);
+		code = engine_create(machine, hotplug, &engine, err);
+	if (code == 0 && path)
+		code = control_create(path, machine, hotplug, engine, &control, err);
+	if (code == 0)
+		*status = loop_run(machine, hotplug, engine);
+	engine_stop(engine); /* it may have what hotplug waits for */
 	hotplug_stop(hotplug);
 	control_destroy(control);
+	engine_destroy(engine);
 	hotplug_destroy(hotplug);
 	return code;
 }
@@ -132,6 +141,9 @@ static int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	const char *command = argc > 1 ? argv[1] : "";
+	/* Of the program's own making: its descriptors are those that it was given. */
+	if (strcmp(command, "migration-guardian") == 0 && argc == 3)
+		return tenon_migration_guardian_main(atoi(argv[2]));
 	open_standard_streams();
 	if (strcmp(command, "run") == 0) {
 		char name[] = "tenon run";
@@ -142,6 +154,11 @@ int main(int argc, char **argv)
 		char name[] = "tenon ctl";
 		argv[1] = name;
 		return printed(ctl_main(argc - 1, argv + 1));
+	}
+	if (strcmp(command, "migrate") == 0) {
+		char name[] = "tenon migrate";
+		argv[1] = name;
+		return printed(migrate_main(argc - 1, argv + 1));
 	}
 	if (strcmp(command, "check") == 0) {
 		char name[] = "tenon check";

@@ -24,6 +24,13 @@ enum {
 	KEY_HOTPLUG_PORTS,
 	KEY_TOPOLOGY,
 	KEY_FIRMWARE,
+	KEY_INCOMING,
+	KEY_MIGRATION_INSECURE,
+	KEY_TLS_CA,
+	KEY_TLS_CERT,
+	KEY_TLS_KEY,
+	KEY_TLS_PSK,
+	KEY_TLS_PEER,
 	KEY_HELP
 };
 
@@ -43,10 +50,24 @@ static const struct argp_option argp_options[] = {
 	 "open one; or one of another process, by its server's socket: vfio-user:PATH. May be given many times. "
 	 "Options: slot=N, port=N, root-port, reset=prefer|require|none, sriov=hide|read-only, rom=on|off|FILE, "
 	 "intx=auto|trapped, on-error=stop|reset|ignore, vf-token=UUID, reconnect=on|off, timeout=MS, "
-	 "reset-group=NAME",
+	 "reset-group=NAME, dirty-tracking=require|assume-all",
 	 0},
 	{"iommu", KEY_IOMMU, "WHICH", 0, "Kernel interface for devices: auto (default), iommufd or container", 0},
-	{"control", KEY_CONTROL, "PATH", 0, "Listen there for tenon ctl", 0},
+	{"control", KEY_CONTROL, "PATH", 0, "Listen there for tenon ctl and tenon migrate", 0},
+	{"incoming", KEY_INCOMING, "ADDRESS", 0,
+	 "Do not boot: take over the guest that tenon migrate sends there (tcp:0.0.0.0:4444, unix:PATH, fd:N), or that "
+	 "it "
+	 "saved (file:PATH). Memory, CPUs, devices and kernel are given as to the VM that it comes from",
+	 0},
+	{"migration-insecure", KEY_MIGRATION_INSECURE, NULL, 0,
+	 "Let migrations to and from other hosts go over TCP without encryption", 0},
+	{"tls-ca", KEY_TLS_CA, "FILE", 0,
+	 "Migrations over TCP are encrypted, and the other side shows a certificate that one of these signed (PEM)", 0},
+	{"tls-cert", KEY_TLS_CERT, "FILE", 0, "This side's certificate (PEM)", 0},
+	{"tls-key", KEY_TLS_KEY, "FILE", 0, "Its key (PEM)", 0},
+	{"tls-psk", KEY_TLS_PSK, "FILE", 0, "Instead of certificates: a key that both sides have", 0},
+	{"tls-peer", KEY_TLS_PEER, "NAME", 0,
+	 "Whose certificate the other side is to show (default: of the host in the address)", 0},
 	{"topology", KEY_TOPOLOGY, "WHICH", 0,
 	 "How the guest's buses show what resets and isolates together: mirror (default), the host's groups, or flat, "
 	 "each device alone",
@@ -138,16 +159,15 @@ static int parse_device_choice(const char *option, struct device_options *device
 	static const struct choice on_error[] = {
 		{"stop", ON_ERROR_STOP}, {"reset", ON_ERROR_RESET}, {"ignore", ON_ERROR_IGNORE}, {NULL}};
 	static const struct choice reconnect[] = {{"off", false}, {"on", true}, {NULL}};
-	int reconnects = device->reconnect;
+	static const struct choice dirty[] = {{"require", false}, {"assume-all", true}, {NULL}};
+	int reconnects = device->reconnect, assumes = device->assume_all_dirty;
 	const struct {
 		const char *key;
 		const struct choice *words;
 		void *out; /* every enum here is an int's size */
-	} choices[] = {{"reset", reset, &device->reset},
-		       {"sriov", sriov, &device->sriov},
-		       {"intx", intx, &device->intx},
-		       {"on-error", on_error, &device->on_error},
-		       {"reconnect", reconnect, &reconnects}};
+	} choices[] = {{"reset", reset, &device->reset},      {"sriov", sriov, &device->sriov},
+		       {"intx", intx, &device->intx},         {"on-error", on_error, &device->on_error},
+		       {"reconnect", reconnect, &reconnects}, {"dirty-tracking", dirty, &assumes}};
 	for (unsigned i = 0; i < sizeof(choices) / sizeof(choices[0]); i++) {
 		const char *text = value_of(option, choices[i].key);
 		int value = 0;
@@ -158,6 +178,7 @@ static int parse_device_choice(const char *option, struct device_options *device
 		if (code == 0)
 			memcpy(choices[i].out, &value, sizeof(value));
 		device->reconnect = reconnects;
+		device->assume_all_dirty = assumes;
 		return code;
 	}
 	return 0;
@@ -234,7 +255,7 @@ static int parse_device_option(const char *option, struct device_options *device
 		return code;
 	return tenon_fail(err, -EINVAL,
 			  "--device %s: unknown option %s; slot=, port=, root-port, reset=, sriov=, rom=, intx=, "
-			  "on-error=, vf-token=, reconnect=, timeout= and reset-group= are known",
+			  "on-error=, vf-token=, reconnect=, timeout=, reset-group= and dirty-tracking= are known",
 			  device->address, option);
 }
 
@@ -325,6 +346,36 @@ static int parse_iommu(const char *text, enum tenon_interface *out, struct tenon
 	return code;
 }
 
+/* What `tenon run` says of migrations. @return false: the key is another's */
+static bool parse_migration_option(int key, const char *text, struct run_options *options)
+{
+	switch (key) {
+	case KEY_INCOMING:
+		options->incoming = text;
+		return true;
+	case KEY_MIGRATION_INSECURE:
+		options->migration_insecure = true;
+		return true;
+	case KEY_TLS_CA:
+		options->tls.ca = text;
+		return true;
+	case KEY_TLS_CERT:
+		options->tls.cert = text;
+		return true;
+	case KEY_TLS_KEY:
+		options->tls.key = text;
+		return true;
+	case KEY_TLS_PSK:
+		options->tls.psk = text;
+		return true;
+	case KEY_TLS_PEER:
+		options->tls.peer = text;
+		return true;
+	default:
+		return false;
+	}
+}
+
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
 	struct parser *parser = state->input;
@@ -406,7 +457,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 				   state->argv[state->next - 1]);
 		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return parse_migration_option(key, text, options) ? 0 : ARGP_ERR_UNKNOWN;
 	}
 	return -code;
 }
@@ -419,6 +470,11 @@ static int check(const struct run_options *options, struct tenon_error *err)
 		return tenon_fail(err, -EINVAL, "--initrd %s: is for a kernel; add --kernel", options->initrd);
 	if (options->json && !options->dry_run)
 		return tenon_fail(err, -EINVAL, "--json: only the plan has a JSON form; add --dry-run");
+	int code = options->incoming ? engine_address_check("--incoming", options->incoming, err) : 0;
+	if (code == 0)
+		code = engine_tls_check("tenon run", &options->tls, err);
+	if (code < 0)
+		return code;
 	for (unsigned i = 0; i < options->device_count; i++) {
 		for (unsigned j = 0; j < i; j++) {
 			const struct device_options *a = &options->devices[i], *b = &options->devices[j];

@@ -10,6 +10,7 @@
 #include <tenon/topology.h>
 
 #include "memory.h"
+#include "migrate/engine.h"
 
 #define OPTIONS_DEVICES_MAX       30 /* the root bus has 31 slots beside the host bridge */
 #define OPTIONS_HOTPLUG_PORTS_MAX 8
@@ -29,8 +30,9 @@ struct device_options {
 	enum tenon_rom_policy rom;
 	enum tenon_intx_policy intx;
 	enum on_error on_error;
-	bool reconnect;      /* a vfio-user device whose server went is picked up again */
-	unsigned timeout_ms; /* how long an access may wait for its server; 0: the library's choice */
+	bool assume_all_dirty; /* at a migration: where nobody tracks what it writes, all of RAM counts as written */
+	bool reconnect;        /* a vfio-user device whose server went is picked up again */
+	unsigned timeout_ms;   /* how long an access may wait for its server; 0: the library's choice */
 	const char *rom_file, *vf_token;
 	const char *reset_group; /* vfio-user devices of one name reset together; NULL: alone */
 };
@@ -46,7 +48,10 @@ struct run_options {
 	enum tenon_interface iommu;
 	const char *control; /* path of the control socket; NULL: none */
 	enum tenon_topology_mode topology;
-	unsigned hotplug_ports; /* empty root ports for devices that come later */
+	const char *incoming;    /* the guest comes from there; NULL: it is booted */
+	bool migration_insecure; /* plain TCP to or from elsewhere */
+	struct engine_tls tls;   /* of migrations in both directions; borrowed from argv */
+	unsigned hotplug_ports;  /* empty root ports for devices that come later */
 	bool exit_device, no_reboot, stats, dry_run, json, quiet, help;
 };
 

@@ -49,7 +49,7 @@ struct slots {
 	/* The guest changed power or indicators of a port's slot, or wants a bus reset: on the vCPU's thread, must not block. */
 	void (*changed)(void *context);
 	void *context;
-	/* The machine ends or resets: nobody waits for a bus reset any more. */
+	/* The machine ends, resets or moves: nobody waits for a bus reset any more. */
 	bool (*stops)(void *context);
 	void *stops_context;
 };

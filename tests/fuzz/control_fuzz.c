@@ -31,6 +31,12 @@ static void check_request(const struct control_request *request)
 	bool adds = request->command == CONTROL_DEVICE_ADD, removes = request->command == CONTROL_DEVICE_REMOVE;
 	require(request->command < CONTROL_COMMANDS, "the command is known");
 	require((adds || removes) == (request->device.address != NULL), "a device where one is needed, and only there");
+	bool migrates = request->command == CONTROL_MIGRATE;
+	require(migrates == (request->migrate.address != NULL), "an address where one is needed, and only there");
+	require(request->migrate.connections <= CONTROL_CONNECTIONS_MAX, "the connections are in their range");
+	require(request->migrate.rounds <= CONTROL_ROUNDS_MAX, "the rounds are in their range");
+	require(migrates || !request->migrate.tls.ca, "TLS is of migrations");
+	require(!request->migrate.tls.ca == !request->migrate.tls.key, "what belongs together comes together");
 	require(removes || (!request->force && !request->timeout_seconds), "force and timeout belong to a removal");
 	require(request->timeout_seconds <= CONTROL_TIMEOUT_MAX, "the timeout is in its range");
 }

@@ -5,7 +5,8 @@
  * stays as it is.
  *
  * The server runs inside the client's own sends, so nothing depends on time, and the clock skips what would be waited for.
- * Input: for each request one byte of choices (below), then what they take. After its end all answers are sound.
+ * Input: for each request one byte of choices (below), then what they take. After its end all answers are sound. With CHOICE_MOVES in
+ * the first the device does not lose its server, but migrates.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,6 +36,7 @@ enum {
 	CHOICE_ASK = 0x10,    /* the server asks for memory first: address (3 bytes), count (2), write (1) */
 	CHOICE_NOISE = 0x20,  /* some bytes go before the answer: count (1) */
 	CHOICE_TWICE = 0x40,
+	CHOICE_MOVES = 0x80, /* in the first byte */
 };
 
 enum {
@@ -188,6 +190,27 @@ static void answer_access(struct answer *answer, const uint8_t *request, bool re
 	}
 }
 
+#define FEATURE_ECHOED 64u
+
+static void answer_feature(struct answer *answer, const uint8_t *request)
+{
+	static const uint8_t zeros[1024];
+	struct vu_feature head;
+	memcpy(&head, request, sizeof(head));
+	put(answer, request, head.argsz < FEATURE_ECHOED ? head.argsz : FEATURE_ECHOED);
+	if (head.argsz > FEATURE_ECHOED && head.argsz - FEATURE_ECHOED <= sizeof(zeros))
+		put(answer, zeros, head.argsz - FEATURE_ECHOED);
+	if (head.flags == (VU_FEATURE_GET | VU_FEATURE_MIGRATION))
+		answer->payload[sizeof(head)] = VU_MIGRATION_STOP_COPY | VU_MIGRATION_P2P | VU_MIGRATION_PRE_COPY;
+}
+
+static void answer_data(struct answer *answer)
+{
+	const struct vu_mig_data head = {.argsz = sizeof(head) + 16, .bytes = 16};
+	put(answer, &head, sizeof(head));
+	put(answer, "sixteen  octets", 16);
+}
+
 static void answer_soundly(struct answer *answer, const uint8_t *request, uint8_t choices)
 {
 	const struct vu_info info = {.argsz = sizeof(info),
@@ -220,6 +243,12 @@ static void answer_soundly(struct answer *answer, const uint8_t *request, uint8_
 		break;
 	case VU_DMA_UNMAP:
 		put(answer, request, sizeof(struct vu_dma_unmap));
+		break;
+	case VU_FEATURE:
+		answer_feature(answer, request);
+		break;
+	case VU_MIG_DATA_READ:
+		answer_data(answer);
 		break;
 	default:
 		break;
@@ -514,7 +543,51 @@ static void use(struct tenon_device *device)
 	tenon_device_next_event(device);
 }
 
-static void live(struct tenon_space *space, bool sound)
+/* @return whether it is no failure, which says why */
+static bool done(int64_t code, const struct tenon_error *err)
+{
+	require(code >= 0 || (err->code == code && strchr(err->message, ';')), "a migration's failure says why");
+	return code >= 0;
+}
+
+static void move(struct tenon_space *space, struct tenon_device *device)
+{
+	struct tenon_error err = {0};
+	struct tenon_migration_info info = {.size = sizeof(info)};
+	uint8_t data[64];
+	uint64_t first, second, bitmap = 0; /* of 16 pages */
+	void *state = NULL;
+	size_t bytes;
+	const struct tenon_space_region shared = {
+		.size = sizeof(shared), .gpa = 0x400000, .size_bytes = RAM_BYTES, .hva = ram, .fd = ram_file};
+	bool added = done(tenon_space_add(space, &shared, &err), &err);
+	place(device);
+	done(tenon_device_migration_info(device, &info, &err), &err);
+	bool logs = done(tenon_space_dirty_start(space, &err), &err);
+	if (done(tenon_device_migration_set(device, TENON_MIGRATION_PRE_COPY, &err), &err)) {
+		done(tenon_device_migration_pre_copy(device, &first, &second, &err), &err);
+		done(tenon_device_migration_size(device, &first, &err), &err);
+	}
+	done(tenon_device_migration_set(device, TENON_MIGRATION_STOP_COPY, &err), &err);
+	int64_t got = tenon_device_migration_read(device, data, sizeof(data), &err);
+	require(!done(got, &err) || got <= (int64_t)sizeof(data), "no more is read than there is room for");
+	if (logs)
+		done(tenon_space_dirty_fetch(space, RAM_GPA, RAM_BYTES, &bitmap, &err), &err);
+	if (logs && added)
+		done(tenon_space_dirty_fetch(space, shared.gpa, RAM_BYTES, &bitmap, &err), &err);
+	require(bitmap >> RAM_BYTES / 4096 == 0, "no bit is set beyond the range");
+	if (done(tenon_device_state_save(device, &state, &bytes, &err), &err))
+		free(state);
+	done(tenon_device_migration_set(device, TENON_MIGRATION_RESUMING, &err), &err);
+	done(tenon_device_migration_write(device, data, sizeof(data), &err), &err);
+	done(tenon_device_migration_set(device, TENON_MIGRATION_RUNNING, &err), &err);
+	tenon_space_dirty_stop(space);
+	use(device);
+	if (added)
+		tenon_space_remove(space, shared.gpa, RAM_BYTES, &err);
+}
+
+static void live(struct tenon_space *space, bool sound, bool moves)
 {
 	struct tenon_device *device;
 	struct tenon_error error = {0};
@@ -526,6 +599,11 @@ static void live(struct tenon_space *space, bool sound)
 	require(code == 0 || !sound, "a device whose server does what it should is opened");
 	if (code < 0) {
 		require(error.code == code && strchr(error.message, ';'), "an open that fails says why");
+		return;
+	}
+	if (moves) { /* at once, so that the input goes as far */
+		move(space, device);
+		tenon_device_close(device);
 		return;
 	}
 	use(device);
@@ -595,7 +673,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	require(tenon_space_create(NULL, &space, NULL) == 0, "space");
 	for (unsigned i = 0; i < 2; i++)
 		require(tenon_space_add(space, &regions[i], NULL) == 0, "memory is added");
-	live(space, size == 0);
+	live(space, size == 0, size && data[0] & CHOICE_MOVES);
 	tenon_space_destroy(space);
 	close_server();
 	require(descriptors_open() == fds_before, "no file descriptor is left open");

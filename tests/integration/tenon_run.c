@@ -174,26 +174,42 @@ unsigned run_count(const struct run_text *text, const char *what)
 	return count;
 }
 
-static void expect(struct run *run, const struct run_text *text, const char *what, unsigned times)
+static void expect(struct run *run, const struct run_text *text, const char *what, unsigned times, unsigned timeout_ms)
 {
-	for (long end = now_ms() + PATIENCE_MS; run_count(text, what) < times; watch(run, true))
+	for (long end = now_ms() + timeout_ms; run_count(text, what) < times; watch(run, true))
 		cr_assert_lt(now_ms(), end, "waited for %u times '%s'; it said '%s' and complained '%s'", times, what,
 			     run->said.bytes, run->complained.bytes);
 }
 
 void run_expect(struct run *run, const char *text, unsigned times)
 {
-	expect(run, &run->said, text, times);
+	expect(run, &run->said, text, times, PATIENCE_MS);
+}
+
+void run_expect_within(struct run *run, const char *text, unsigned times, unsigned timeout_ms)
+{
+	expect(run, &run->said, text, times, timeout_ms);
 }
 
 void run_expect_complaint(struct run *run, const char *text)
 {
-	expect(run, &run->complained, text, 1);
+	expect(run, &run->complained, text, 1, PATIENCE_MS);
 }
 
 void run_expect_complaint_times(struct run *run, const char *text, unsigned times)
 {
-	expect(run, &run->complained, text, times);
+	expect(run, &run->complained, text, times, PATIENCE_MS);
+}
+
+bool run_expect_or_end(struct run *run, const char *text, unsigned timeout_ms)
+{
+	for (long end = now_ms() + timeout_ms; run->out >= 0 || run->err >= 0; watch(run, true)) {
+		if (run_count(&run->said, text) || run_count(&run->complained, text))
+			return true;
+		cr_assert_lt(now_ms(), end, "waited for '%s'; it said '%s' and complained '%s'", text, run->said.bytes,
+			     run->complained.bytes);
+	}
+	return run_count(&run->said, text) || run_count(&run->complained, text);
 }
 
 void run_expect_bytes(struct run *run, size_t count)

@@ -54,9 +54,13 @@ void run_close_input(struct run *run);
 
 /** Waits until it has printed `text` at least `times` times on standard output. */
 void run_expect(struct run *run, const char *text, unsigned times);
+/** The same with a limit of its own. */
+void run_expect_within(struct run *run, const char *text, unsigned times, unsigned timeout_ms);
 /** The same on standard error. */
 void run_expect_complaint(struct run *run, const char *text);
 void run_expect_complaint_times(struct run *run, const char *text, unsigned times);
+/** Waits until it has printed `text` on standard output or, failing that, standard error, or ends. @return whether it has */
+bool run_expect_or_end(struct run *run, const char *text, unsigned timeout_ms);
 /** Waits until it has printed so many bytes on standard output. */
 void run_expect_bytes(struct run *run, size_t count);
 

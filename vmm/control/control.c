@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * The control socket's thread. Everything a client can make it keep is bounded: the clients, one line of input and one answer
- * each. While a client's request is under way, or its answer unsent, nothing more is read from it.
+ * each; the lines that a migration has for whoever asked for it replace each other. While a client's request is under way, or its answer
+ * unsent, nothing more is read from it.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,29 +13,17 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <json-c/json.h>
-
+#include "client.h"
 #include "control.h"
 #include "describe.h"
 #include "listener.h"
 #include "log.h"
-#include "request.h"
+#include "migrate/progress_json.h"
 #include "thread.h"
+#include "watch.h"
 
 /* Epoll data: a client's index, or one of these. */
-enum { SOURCE_LISTENER = CONTROL_CLIENTS_MAX, SOURCE_WAKE };
-
-struct client {
-	int fd; /* -1: free */
-	uint32_t events;
-	unsigned generation; /* tells clients of the same place apart */
-	bool busy;           /* a request is with hotplug */
-	bool ended;          /* it sends nothing more */
-	bool refused;        /* it is closed once its answer is sent */
-	size_t used, sent;
-	char *answer; /* NULL: none */
-	char line[CONTROL_LINE_MAX + 1];
-};
+enum { SOURCE_LISTENER = CONTROL_CLIENTS_MAX, SOURCE_WAKE, SOURCE_ENGINE };
 
 /* A request that hotplug has; made on the control thread, comes back from hotplug's. */
 struct pending {
@@ -53,62 +42,12 @@ struct control {
 	pthread_t thread;
 	bool threaded;
 	struct client clients[CONTROL_CLIENTS_MAX];
+	struct watch watch;
 
 	pthread_mutex_t lock;
 	struct pending *done;
 	bool stop;
 };
-
-/* ---- Answers ---- */
-
-static void close_client(struct client *client)
-{
-	close(client->fd);
-	free(client->answer);
-	client->answer = NULL;
-	client->fd = -1;
-	client->generation++;
-}
-
-static void send_answer(struct client *client)
-{
-	size_t bytes = strlen(client->answer);
-	while (client->sent < bytes) {
-		ssize_t count = send(client->fd, client->answer + client->sent, bytes - client->sent,
-				     MSG_DONTWAIT | MSG_NOSIGNAL);
-		if (count < 0 && errno == EAGAIN)
-			return;
-		if (count < 0 && errno != EINTR) {
-			close_client(client);
-			return;
-		}
-		client->sent += count > 0 ? (size_t)count : 0;
-	}
-	free(client->answer);
-	client->answer = NULL;
-}
-
-/* Consumes `object`. */
-static void answer(struct client *client, json_object *object)
-{
-	const char *text =
-		object ? json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE)
-		       : NULL;
-	if (!text || asprintf(&client->answer, "%s\n", text) < 0) {
-		/* Out of memory: a connection that ends says as much. */
-		client->answer = NULL;
-		close_client(client);
-	} else {
-		client->sent = 0;
-		send_answer(client);
-	}
-	json_object_put(object);
-}
-
-static void answer_error(struct client *client, const struct tenon_error *error)
-{
-	answer(client, describe_error(error));
-}
 
 /* ---- Requests ---- */
 
@@ -133,7 +72,7 @@ static void submit(struct control *control, struct client *client, struct contro
 		free(work);
 		free(pending);
 		tenon_fail(&error, -ENOMEM, "out of memory; free some memory");
-		answer_error(client, &error);
+		client_answer_error(client, &error);
 		return;
 	}
 	pending->control = control;
@@ -156,25 +95,73 @@ static void submit(struct control *control, struct client *client, struct contro
 	hotplug_submit(control->hotplug, work);
 }
 
+/* What its caller is told of something that either worked, or did not. */
+static void answer_code(struct client *client, int code, const struct tenon_error *error)
+{
+	if (code < 0)
+		client_answer_error(client, error);
+	else
+		client_answer(client, describe_success());
+}
+
+static void check_migration(struct control *control, struct client *client, bool assume_all_dirty)
+{
+	struct tenon_migration_check check = {.size = sizeof(check)};
+	struct tenon_error error = {0};
+	if (engine_check(control->watch.engine, assume_all_dirty, &check, &error) < 0)
+		client_answer_error(client, &error);
+	else
+		client_answer(client, check_json(&check));
+}
+
+static void execute_migration(struct control *control, struct client *client, struct control_request *request)
+{
+	struct engine *engine = control->watch.engine;
+	struct tenon_error error = {0};
+	switch (request->command) {
+	case CONTROL_MIGRATE:
+		watch_migrate(&control->watch, client, &request->migrate);
+		break;
+	case CONTROL_MIGRATE_CHECK:
+		check_migration(control, client, request->migrate.assume_all_dirty);
+		break;
+	case CONTROL_MIGRATE_STATUS:
+		watch_update(&control->watch);
+		client_answer(client, outcome_json(&control->watch.outcome, &control->watch.progress));
+		break;
+	case CONTROL_MIGRATE_CANCEL:
+		answer_code(client, engine_cancel(engine, &error), &error);
+		break;
+	default:
+		answer_code(client, engine_resolve(engine, request->run, &error), &error);
+		break;
+	}
+}
+
 static void execute(struct control *control, struct client *client, struct control_request *request)
 {
 	switch (request->command) {
 	case CONTROL_DEVICES:
-		answer(client, describe_devices(&control->machine->slots));
+		client_answer(client, describe_devices(&control->machine->slots));
 		break;
 	case CONTROL_TOPOLOGY:
-		answer(client, describe_topology(&control->machine->slots));
+		client_answer(client, describe_topology(&control->machine->slots));
 		break;
 	case CONTROL_STATUS:
-		answer(client, describe_status(control->machine, control->started_ns));
+		watch_update(&control->watch);
+		client_answer(client, describe_status(control->machine, &control->watch.outcome, control->started_ns));
 		break;
 	case CONTROL_QUIT:
-		answer(client, describe_success());
+		client_answer(client, describe_success());
 		log_info("the VM ends: tenon ctl quit");
 		machine_request_stop(control->machine, MACHINE_QUIT, 0, NULL);
 		break;
-	default:
+	case CONTROL_DEVICE_ADD:
+	case CONTROL_DEVICE_REMOVE:
 		submit(control, client, request);
+		break;
+	default:
+		execute_migration(control, client, request);
 		break;
 	}
 }
@@ -184,7 +171,7 @@ static void take_line(struct control *control, struct client *client, size_t byt
 	struct control_request request;
 	struct tenon_error error;
 	if (control_request_parse(client->line, bytes, &request, &error) < 0) {
-		answer_error(client, &error);
+		client_answer_error(client, &error);
 		return;
 	}
 	execute(control, client, &request);
@@ -203,7 +190,7 @@ static void take_lines(struct control *control, struct client *client)
 			client->refused = true;
 			tenon_fail(&error, -EMSGSIZE, "request: longer than %d bytes; send one JSON object per line",
 				   CONTROL_LINE_MAX);
-			answer_error(client, &error);
+			client_answer_error(client, &error);
 			break;
 		}
 		unsigned generation = client->generation;
@@ -223,7 +210,7 @@ static void settle(struct control *control, struct client *client)
 	if (client->fd < 0)
 		return;
 	if (!client->busy && !client->answer && (client->ended || client->refused)) {
-		close_client(client);
+		client_close(client);
 		return;
 	}
 	uint32_t events = client->answer ? EPOLLOUT : client->busy || client->ended ? 0 : EPOLLIN;
@@ -240,19 +227,14 @@ static void on_client(struct control *control, struct client *client, uint32_t e
 		return;
 	/* Nobody is there to read an answer. What it asked for is done all the same. */
 	if ((events & (EPOLLHUP | EPOLLERR)) && !(events & EPOLLIN)) {
-		close_client(client);
+		client_close(client);
 		return;
 	}
 	if (client->answer)
-		send_answer(client);
-	if (client->fd >= 0 && (events & EPOLLIN) && client->used < sizeof(client->line)) {
-		ssize_t count = recv(client->fd, client->line + client->used, sizeof(client->line) - client->used,
-				     MSG_DONTWAIT);
-		if (count > 0)
-			client->used += (size_t)count;
-		else if (count == 0 || (errno != EAGAIN && errno != EINTR))
-			client->ended = true;
-	}
+		client_send(client);
+	watch_tell(&control->watch, client);
+	if (client->fd >= 0 && (events & EPOLLIN))
+		client_receive(client);
 	take_lines(control, client);
 	settle(control, client);
 }
@@ -281,11 +263,8 @@ static void accept_client(struct control *control)
 		refuse(fd);
 		return;
 	}
-	struct client *client = &control->clients[index];
-	client->fd = fd;
-	client->events = EPOLLIN;
-	client->busy = client->ended = client->refused = false;
-	client->used = client->sent = 0;
+	client_open(&control->clients[index], fd);
+	control->clients[index].events = EPOLLIN;
 }
 
 static bool take_done(struct control *control)
@@ -300,7 +279,7 @@ static bool take_done(struct control *control)
 		struct client *client = &control->clients[pending->client];
 		if (client->fd >= 0 && client->generation == pending->generation) {
 			client->busy = false;
-			answer(client, describe_result(&pending->result));
+			client_answer(client, describe_result(&pending->result));
 			take_lines(control, client);
 			settle(control, client);
 		}
@@ -310,25 +289,43 @@ static bool take_done(struct control *control)
 	return !stop;
 }
 
+/* A migration may have news for any of them, or have let it go. */
+static void tell_clients(struct control *control)
+{
+	for (unsigned i = 0; i < CONTROL_CLIENTS_MAX; i++) {
+		struct client *client = &control->clients[i];
+		if (client->fd < 0)
+			continue;
+		watch_tell(&control->watch, client);
+		take_lines(control, client);
+		settle(control, client);
+	}
+}
+
 static void *run(void *argument)
 {
 	struct control *control = argument;
 	for (;;) {
 		struct epoll_event events[8];
 		eventfd_t count;
-		int ready = epoll_wait(control->epoll, events, 8, -1);
+		int ready = epoll_wait(control->epoll, events, 8, watch_wait_ms(&control->watch));
 		for (int i = 0; i < ready; i++) {
 			uint32_t source = events[i].data.u32;
 			if (source == SOURCE_LISTENER)
 				accept_client(control);
 			else if (source == SOURCE_WAKE)
 				eventfd_read(control->wake, &count);
+			else if (source == SOURCE_ENGINE)
+				watch_update(&control->watch);
 			else
 				on_client(control, &control->clients[source], events[i].events);
 		}
+		tell_clients(control);
 		if (!take_done(control))
-			return NULL;
+			break;
 	}
+	watch_end(&control->watch);
+	return NULL;
 }
 
 /* ---- Life ---- */
@@ -337,6 +334,7 @@ static int open_files(struct control *control, const char *path, struct tenon_er
 {
 	struct epoll_event listener = {.events = EPOLLIN, .data.u32 = SOURCE_LISTENER};
 	struct epoll_event wake = {.events = EPOLLIN, .data.u32 = SOURCE_WAKE};
+	struct epoll_event engine = {.events = EPOLLIN, .data.u32 = SOURCE_ENGINE};
 	control->epoll = epoll_create1(EPOLL_CLOEXEC);
 	control->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (control->epoll < 0 || control->wake < 0)
@@ -344,7 +342,8 @@ static int open_files(struct control *control, const char *path, struct tenon_er
 				  strerror(errno));
 	int code = control_listener_open(path, &control->listener, err);
 	if (code == 0 && (epoll_ctl(control->epoll, EPOLL_CTL_ADD, control->listener.fd, &listener) < 0 ||
-			  epoll_ctl(control->epoll, EPOLL_CTL_ADD, control->wake, &wake) < 0))
+			  epoll_ctl(control->epoll, EPOLL_CTL_ADD, control->wake, &wake) < 0 ||
+			  epoll_ctl(control->epoll, EPOLL_CTL_ADD, engine_fd(control->watch.engine), &engine) < 0))
 		code = tenon_fail(err, -errno, "--control %s: cannot watch it: %s; report this", path, strerror(errno));
 	return code;
 }
@@ -360,14 +359,16 @@ static int start_thread(struct control *control, const char *path, struct tenon_
 	return 0;
 }
 
-int control_create(const char *path, struct machine *machine, struct hotplug *hotplug, struct control **out,
-		   struct tenon_error *err)
+int control_create(const char *path, struct machine *machine, struct hotplug *hotplug, struct engine *engine,
+		   struct control **out, struct tenon_error *err)
 {
 	struct control *control = calloc(1, sizeof(*control));
 	if (!control)
 		return tenon_fail(err, -ENOMEM, "--control %s: out of memory; free some memory", path);
 	control->machine = machine;
 	control->hotplug = hotplug;
+	control->watch =
+		(struct watch){.engine = engine, .clients = control->clients, .client_count = CONTROL_CLIENTS_MAX};
 	control->started_ns = log_now_ns();
 	control->epoll = control->wake = control->listener.fd = -1;
 	pthread_mutex_init(&control->lock, NULL);
@@ -397,7 +398,7 @@ void control_destroy(struct control *control)
 	}
 	for (unsigned i = 0; i < CONTROL_CLIENTS_MAX; i++) {
 		if (control->clients[i].fd >= 0)
-			close_client(&control->clients[i]);
+			client_close(&control->clients[i]);
 	}
 	control_listener_close(&control->listener);
 	if (control->wake >= 0)

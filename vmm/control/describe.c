@@ -90,7 +90,17 @@ json_object *describe_topology(struct slots *slots)
 	return object;
 }
 
-json_object *describe_status(struct machine *machine, uint64_t started_ns)
+static const char *activity(const struct machine *machine, const struct engine_outcome *migration)
+{
+	enum machine_stop stop = atomic_load(&machine->stop);
+	if (stop != MACHINE_RUNNING)
+		return stop == MACHINE_RESET ? "resetting" : "ending";
+	if (migration->state == ENGINE_RUNNING || migration->state == ENGINE_BLOCKED)
+		return migration->incoming ? "waiting for its guest" : "migrating";
+	return "running";
+}
+
+json_object *describe_status(struct machine *machine, const struct engine_outcome *migration, uint64_t started_ns)
 {
 	json_object *object = describe_success();
 	unsigned devices = 0, empty = 0;
@@ -101,11 +111,7 @@ json_object *describe_status(struct machine *machine, uint64_t started_ns)
 		if (assigned)
 			slots_release(assigned);
 	}
-	enum machine_stop stop = atomic_load(&machine->stop);
-	json_object_object_add(object, "state",
-			       json_object_new_string(stop == MACHINE_RUNNING ? "running"
-						      : stop == MACHINE_RESET ? "resetting"
-									      : "ending"));
+	json_object_object_add(object, "state", json_object_new_string(activity(machine, migration)));
 	json_object_object_add(object, "uptime_seconds",
 			       json_object_new_uint64((log_now_ns() - started_ns) / 1000000000));
 	json_object_object_add(object, "cpus", json_object_new_int((int)machine->options->cpus));

@@ -107,6 +107,7 @@ struct serial {
 
 	enum cause cause; /* what IIR reports now; for telling edges */
 	unsigned polls;
+	bool held; /* nothing comes from the chardev or goes there by itself */
 };
 
 static unsigned fifo_capacity(const struct serial *serial)
@@ -416,14 +417,16 @@ void serial_write(struct serial *serial, unsigned offset, uint8_t value)
 void serial_receive(struct serial *serial)
 {
 	pthread_mutex_lock(&serial->lock);
-	receive_input_if_ready(serial);
+	if (!serial->held)
+		receive_input_if_ready(serial);
 	pthread_mutex_unlock(&serial->lock);
 }
 
 void serial_transmit_ready(struct serial *serial)
 {
 	pthread_mutex_lock(&serial->lock);
-	transmit_held(serial);
+	if (!serial->held)
+		transmit_held(serial);
 	pthread_mutex_unlock(&serial->lock);
 }
 
@@ -444,6 +447,109 @@ void serial_reset(struct serial *serial)
 	serial->cause = CAUSE_NONE;
 	serial->polls = 0;
 	pthread_mutex_unlock(&serial->lock);
+}
+
+/* ---- Another host ---- */
+
+#define SAVED_OVERRUN     0x01
+#define SAVED_TRANSMITTER 0x02 /* "THR is empty" is pending */
+
+void serial_hold(struct serial *serial, bool hold)
+{
+	pthread_mutex_lock(&serial->lock);
+	bool released = serial->held && !hold;
+	serial->held = hold;
+	if (released) {
+		/* An edge may be on its way through the kernel at the host that it was signalled at: one more does no harm. */
+		serial->cause = CAUSE_NONE;
+		update_interrupt(serial);
+		receive_input_if_ready(serial);
+		transmit_held(serial);
+	}
+	pthread_mutex_unlock(&serial->lock);
+}
+
+static void put_fifo(struct bytes_out *out, const struct fifo *fifo)
+{
+	bytes_put_u8(out, (uint8_t)fifo->count);
+	for (unsigned i = 0; i < fifo->count; i++)
+		bytes_put_u8(out, fifo->bytes[(fifo->first + i) % FIFO_BYTES]);
+}
+
+static bool get_fifo(struct bytes_in *in, struct fifo *fifo, unsigned capacity)
+{
+	*fifo = (struct fifo){.count = bytes_get_u8(in)};
+	if (fifo->count > capacity)
+		return false;
+	bytes_get(in, fifo->bytes, fifo->count);
+	return true;
+}
+
+void serial_save(struct serial *serial, struct bytes_out *out)
+{
+	pthread_mutex_lock(&serial->lock);
+	bytes_put_u8(out, serial->interrupt_enable);
+	bytes_put_u8(out, serial->fifo_control);
+	bytes_put_u8(out, serial->line_control);
+	bytes_put_u8(out, serial->modem_control);
+	bytes_put_u8(out, serial->modem_delta);
+	bytes_put_u8(out, serial->scratch);
+	bytes_put_u16(out, serial->divisor);
+	bytes_put_u8(out,
+		     (serial->overrun ? SAVED_OVERRUN : 0) | (serial->transmitter_pending ? SAVED_TRANSMITTER : 0));
+	put_fifo(out, &serial->receiver);
+	put_fifo(out, &serial->transmitter);
+	pthread_mutex_unlock(&serial->lock);
+}
+
+/* What no sequence of accesses leads to is no state. */
+static bool is_possible(const struct serial *state, uint8_t flags)
+{
+	uint8_t fifo_bits = state->fifo_control & FCR_ENABLE ? FCR_ENABLE | 3u << FCR_TRIGGER_SHIFT : 0;
+	return !(state->interrupt_enable & ~IER_MASK) && !(state->fifo_control & ~fifo_bits) &&
+	       !(state->modem_control & ~MCR_MASK) && !(state->modem_delta >> MSR_DELTA_SHIFT) &&
+	       !(flags & ~(SAVED_OVERRUN | SAVED_TRANSMITTER));
+}
+
+int serial_load(struct serial *serial, struct bytes_in *in, struct tenon_error *err)
+{
+	struct serial state = {0};
+	state.interrupt_enable = bytes_get_u8(in);
+	state.fifo_control = bytes_get_u8(in);
+	state.line_control = bytes_get_u8(in);
+	state.modem_control = bytes_get_u8(in);
+	state.modem_delta = bytes_get_u8(in);
+	state.scratch = bytes_get_u8(in);
+	state.divisor = bytes_get_u16(in);
+	uint8_t flags = bytes_get_u8(in);
+	if (!is_possible(&state, flags))
+		return tenon_fail(err, -EINVAL,
+				  "serial port: its saved registers have bits that it lacks; save it again");
+	unsigned capacity = fifo_capacity(&state);
+	if (!get_fifo(in, &state.receiver, capacity) || !get_fifo(in, &state.transmitter, capacity))
+		return tenon_fail(
+			err, -EINVAL,
+			"serial port: its saved FIFOs hold more than the %u bytes that they can; save it again",
+			capacity);
+	int code = bytes_get_end(in, "serial port", err);
+	if (code < 0)
+		return code;
+	pthread_mutex_lock(&serial->lock);
+	serial->interrupt_enable = state.interrupt_enable;
+	serial->fifo_control = state.fifo_control;
+	serial->line_control = state.line_control;
+	serial->modem_control = state.modem_control;
+	serial->modem_delta = state.modem_delta;
+	serial->scratch = state.scratch;
+	serial->divisor = state.divisor;
+	serial->overrun = flags & SAVED_OVERRUN;
+	serial->transmitter_pending = flags & SAVED_TRANSMITTER;
+	serial->receiver = state.receiver;
+	serial->transmitter = state.transmitter;
+	serial->polls = 0;
+	serial->held = true;
+	pthread_mutex_unlock(&serial->lock);
+	return 0;
 }
 
 int serial_create(struct chardev *chardev, int irq_fd, struct serial **out, struct tenon_error *err)

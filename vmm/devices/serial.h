@@ -14,10 +14,12 @@
 #ifndef SERIAL_H
 #define SERIAL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <tenon/error.h>
 
+#include "../migrate/bytes.h"
 #include "chardev.h"
 
 struct serial;
@@ -36,5 +38,27 @@ void serial_receive(struct serial *serial);
 void serial_transmit_ready(struct serial *serial);
 /** Power-on state. Bytes that the transmitter still held are dropped; the chardev keeps its own. */
 void serial_reset(struct serial *serial);
+
+/* ---- Another host ---- */
+
+/**
+ * While held, nothing passes between the port and its chardev by itself: input stays in the chardev, and what the transmitter holds stays
+ * there. Letting go does what has waited, and signals what is pending anew.
+ */
+void serial_hold(struct serial *serial, bool hold);
+
+/**
+ * Appends the registers, both FIFOs and what is pending. The vCPUs do not run, and the port is held.
+ * What the chardev has of it, in either direction, is not the port's: output is written out at this host, input stays here.
+ */
+void serial_save(struct serial *serial, struct bytes_out *out);
+
+/**
+ * The reverse, in a port where no vCPU ran. Untrusted input. The port is held after it, so that output goes nowhere, and no interrupt
+ * comes, before the machine runs here: serial_hold ends that.
+ *
+ * @return 0; -EINVAL no state of such a port, which is as before
+ */
+int serial_load(struct serial *serial, struct bytes_in *in, struct tenon_error *err);
 
 #endif

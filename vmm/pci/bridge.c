@@ -186,6 +186,11 @@ bool pci_bridge_is_conventional(const struct pci_bridge *bridge)
 	return bridge->options.kind == PCI_BRIDGE_CONVENTIONAL;
 }
 
+const struct pci_bridge_options *pci_bridge_options(const struct pci_bridge *bridge)
+{
+	return &bridge->options;
+}
+
 unsigned pci_bridge_secondary(const struct pci_bridge *bridge)
 {
 	return atomic_load(&bridge->secondary);

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../migrate/bytes.h"
 #include "host.h"
 
 #define PCI_BRIDGE_FUNCTIONS_MAX 64
@@ -69,6 +70,8 @@ int pci_bridge_plug(struct pci_host *host, unsigned device, unsigned function, b
 void pci_bridge_reset(struct pci_bridge *bridge, const struct pci_bridge_windows *windows);
 
 bool pci_bridge_is_conventional(const struct pci_bridge *bridge);
+/** Borrowed until pci_bridge_destroy. */
+const struct pci_bridge_options *pci_bridge_options(const struct pci_bridge *bridge);
 unsigned pci_bridge_secondary(const struct pci_bridge *bridge);
 /** What the host looks functions up in, under its own lock; functions get there by pci_bridge_insert. */
 struct pci_bus *pci_bridge_bus(struct pci_bridge *bridge);
@@ -118,5 +121,21 @@ bool pci_bridge_wants_reset(struct pci_bridge *bridge);
  *                a next reset worked
  */
 void pci_bridge_reset_done(struct pci_bridge *bridge, bool failed);
+
+/* ---- Another host ---- */
+
+/** Appends the registers and what the guest sees of what is behind. The vCPUs do not run. */
+void pci_bridge_save(struct pci_bridge *bridge, struct bytes_out *out);
+
+/**
+ * The reverse, in a bridge at power-on of the same options, with the same behind it. Untrusted input: registers take what a guest could
+ * write into them, or what follows from what is behind.
+ *
+ * For what was pending already no message is sent, because the vCPUs have it; a line is asserted, because its holders are not KVM's
+ * state. So the interrupt controllers and vCPUs have theirs before.
+ *
+ * @return 0; -EINVAL no state of such a bridge, which is as before: the message names what differs
+ */
+int pci_bridge_load(struct pci_bridge *bridge, struct bytes_in *in, struct tenon_error *err);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What bridge.c (registers), bridge_bus.c (what is behind) and bridge_slot.c (a root port's slot) share. */
+/* What bridge.c (registers), bridge_bus.c (what is behind), bridge_slot.c (a root port's slot) and bridge_state.c (moving it) share. */
 #ifndef PCI_BRIDGE_PRIVATE_H
 #define PCI_BRIDGE_PRIVATE_H
 
@@ -86,6 +86,9 @@ void bridge_slot_show(struct pci_bridge *bridge);
 /* The guest is told what came or went. */
 void bridge_slot_inserted(struct pci_bridge *bridge);
 void bridge_slot_ejected(struct pci_bridge *bridge);
+
+/* After the registers were loaded: what of them follows from the rest, and the line, but no message. */
+void bridge_slot_loaded(struct pci_bridge *bridge);
 
 /**
  * After a write to the port: what it means for the slot, and for the interrupt.

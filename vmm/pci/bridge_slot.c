@@ -58,33 +58,52 @@ void bridge_slot_describe(struct pci_bridge *bridge)
 	value[PCI_INTERRUPT_PIN] = 1;
 }
 
-/* 6.7.3.4: a message at the moment when the first enabled event comes up; a line for as long as one is there. */
-static void update_interrupt(struct pci_bridge *bridge)
+static bool uses_messages(const struct pci_bridge *bridge)
+{
+	return bridge_get16(bridge, BRIDGE_MSI + PCI_MSI_FLAGS) & PCI_MSI_FLAGS_ENABLE;
+}
+
+/* An enabled event waits, and hot-plug interrupts are on. The status register tells. */
+static bool take_pending(struct pci_bridge *bridge)
 {
 	uint16_t control = bridge_get16(bridge, SLTCTL), status = bridge_get16(bridge, SLTSTA);
-	uint16_t command = bridge_get16(bridge, PCI_COMMAND);
-	bool messages = bridge_get16(bridge, BRIDGE_MSI + PCI_MSI_FLAGS) & PCI_MSI_FLAGS_ENABLE;
 	/* The enable bits of the first four events are at their status bits' places. */
 	bool event = (control & status & EVENT_ENABLES) ||
 		     ((control & PCI_EXP_SLTCTL_DLLSCE) && (status & PCI_EXP_SLTSTA_DLLSC));
-	bool pending = event && (control & PCI_EXP_SLTCTL_HPIE);
-	bool line = pending && !messages && !(command & PCI_COMMAND_INTX_DISABLE);
+	bridge->pending = event && (control & PCI_EXP_SLTCTL_HPIE);
+	(bridge->pending ? set16 : clear16)(bridge, PCI_STATUS, PCI_STATUS_INTERRUPT);
+	return bridge->pending;
+}
 
-	if (pending && !bridge->pending && messages && (command & PCI_COMMAND_MASTER) && bridge->ops.msi) {
+static void update_line(struct pci_bridge *bridge)
+{
+	bool line = bridge->pending && !uses_messages(bridge) &&
+		    !(bridge_get16(bridge, PCI_COMMAND) & PCI_COMMAND_INTX_DISABLE);
+	if (line != bridge->line && bridge->ops.intx)
+		bridge->ops.intx(bridge->ops.context, bridge->device, line);
+	bridge->line = line;
+}
+
+/* 6.7.3.4: a message at the moment when the first enabled event comes up; a line for as long as one is there. */
+static void update_interrupt(struct pci_bridge *bridge)
+{
+	bool before = bridge->pending, pending = take_pending(bridge);
+	if (pending && !before && uses_messages(bridge) && (bridge_get16(bridge, PCI_COMMAND) & PCI_COMMAND_MASTER) &&
+	    bridge->ops.msi) {
 		uint32_t low, high;
 		memcpy(&low, bridge->value + BRIDGE_MSI + PCI_MSI_ADDRESS_LO, sizeof(low));
 		memcpy(&high, bridge->value + BRIDGE_MSI + PCI_MSI_ADDRESS_HI, sizeof(high));
 		bridge->ops.msi(bridge->ops.context, (uint64_t)high << 32 | low,
 				bridge_get16(bridge, BRIDGE_MSI + PCI_MSI_DATA_64));
 	}
-	bridge->pending = pending;
-	if (pending)
-		set16(bridge, PCI_STATUS, PCI_STATUS_INTERRUPT);
-	else
-		clear16(bridge, PCI_STATUS, PCI_STATUS_INTERRUPT);
-	if (line != bridge->line && bridge->ops.intx)
-		bridge->ops.intx(bridge->ops.context, bridge->device, line);
-	bridge->line = line;
+	update_line(bridge);
+}
+
+void bridge_slot_loaded(struct pci_bridge *bridge)
+{
+	bridge_slot_show(bridge);
+	take_pending(bridge);
+	update_line(bridge);
 }
 
 /* A firmware would have switched a filled slot on and left an empty one off. */
