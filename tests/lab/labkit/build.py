@@ -93,7 +93,8 @@ def _uncompressed(image: bytes) -> bytes:
 
 
 def program(source: Path) -> Path:
-    """Compiles one C file into a static program, unless that is done already. One that includes <tenon/...> gets the library."""
+    """Compiles one C file into a static program, unless that is done already. One that includes <tenon/...> gets the library,
+    and one that includes <tenon-migration/...> libtenon-migration, too."""
     folder = build_folder() / "programs"
     folder.mkdir(exist_ok=True)
     target = folder / f"{source.parent.name}-{source.stem}" / source.stem
@@ -103,8 +104,11 @@ def program(source: Path) -> Path:
     if "#include <tenon/" in source.read_text():
         sources += sorted(library.glob("*.c"))
         options = ["-Wno-missing-field-initializers", "-I", library / "include", '-DTENON_VERSION="lab"']
+    if "#include <tenon-migration/" in source.read_text():
+        sources += sorted((TREE / "migration").glob("*.c"))
+        options += ["-I", TREE / "migration" / "include"]
     newest = max(path.stat().st_mtime for path in (*sources, *LAB.glob("*/*.h"), TREE / "tests" / "testdev" / "registers.h",
-                                                   *library.glob("**/*.h"), headers / "linux" / "vfio.h"))
+                                                   *library.glob("**/*.h"), *(TREE / "migration").glob("**/*.h"), headers / "linux" / "vfio.h"))
     if target.exists() and target.stat().st_mtime >= newest:
         return target
     target.parent.mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ import random
 # kernel would complain of its CPUID, and its signal frames would not restore. No AVX follows.
 CPU = "EPYC,+svm,+npt,-xsave,-avx,-avx2,-fma,-f16c"
 
-# Slots 0x1c-0x1e of the root bus carry the lab's own 9p shares; 0x1f is q35's.
+# Slot 0x1b of the root bus carries the network of a pair of hosts. Slots 0x1c-0x1e of the root bus carry the lab's own 9p shares; 0x1f is q35's.
 SHARES_FIRST_SLOT = 0x1C
 
 
@@ -105,6 +105,11 @@ class Machine:
             return device.at
         port = next(p for p in self.ports if p.id == device.bus)
         return f"{self.path_of(port)}/{device.at}"
+
+    def network(self, path: Path, server: bool) -> list:
+        """A network with another machine, whose two ends meet at a socket; the server's has to be there first."""
+        kind = f"stream,id=pair,server={'on' if server else 'off'},addr.type=unix,addr.path={path}"
+        return ["-netdev", kind, "-device", "virtio-net-pci,netdev=pair,addr=0x1b"]
 
     def command(self, kernel: Path, initrd: Path, shares: dict, append: str, serial: list) -> list:
         """The QEMU command line. `shares` maps a mount tag to (folder, writable)."""

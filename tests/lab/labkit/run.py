@@ -14,6 +14,7 @@ import time
 from . import build, initrd
 from .build import LAB
 from .judge import Failed, Run, Stopped
+from .machine import Machine
 
 # nohz=off highres=off: QEMU's SVM changes its word of pending interrupts without a lock, so now and then an interrupt is lost
 # (target/i386/tcg/sysemu/svm_helper.c). With periodic ticks the next tick finds it; with one-shot timers the host would sleep on.
@@ -30,6 +31,7 @@ class Scenario:
 
     scenario.py's first line of documentation says what the scenario shows. It may set:
     machine        a Machine; needed
+    peer           the Machine of a second host, which runs peer.sh; eth0 of both is one network, 10.0.0.1 and 10.0.0.2
     based_on       the name of another scenario, whose settings and files this one has unless it brings its own
     timeout        seconds that the whole run may take
     programs       names of guest programs (tests/lab/guest/NAME.c) that the guest's /bin gets
@@ -47,7 +49,7 @@ class Scenario:
     judge(run)     raises, through run.expect, at the first thing that is wrong
     """
 
-    DEFAULTS = {"timeout": 300, "programs": (), "tools": (), "guest_init": None, "host_programs": (), "embedders": (), "modules": (),
+    DEFAULTS = {"timeout": 300, "peer": None, "programs": (), "tools": (), "guest_init": None, "host_programs": (), "embedders": (), "modules": (),
                 "more_modules": (), "files": (), "host_messages": (), "host_kernel": "lab", "host_modules": (),
                 "in_all": True, "judge": lambda run: None}
 
@@ -91,8 +93,19 @@ def _available_mib() -> int:
         return next(int(line.split()[1]) >> 10 for line in info if line.startswith("MemAvailable"))
 
 
+PEER = "peer"  # the folder, in that of the run, which the second host sees as $OUT
+
+
 def prepare(scenario: Scenario, tenon: Path, folder: Path):
-    """Fills a new folder, which the host sees as $OUT, with everything that the run reads."""
+    """Fills a new folder with everything that the run reads."""
+    kernel = _prepare_host(scenario, scenario.machine, "host.sh", tenon, folder)
+    if scenario.peer:
+        _prepare_host(scenario, scenario.peer, "peer.sh", tenon, folder / PEER)
+    return kernel
+
+
+def _prepare_host(scenario: Scenario, machine: Machine, script: str, tenon: Path, folder: Path):
+    """Fills a new folder, which the host sees as $OUT."""
     kernel = build.kernel()
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "bin").mkdir(parents=True)
@@ -111,14 +124,13 @@ def prepare(scenario: Scenario, tenon: Path, folder: Path):
         build.embedder(name, folder)
     for name in scenario.files:
         shutil.copy(LAB.parent / name, folder)
-    for name in ("host.sh", "guest.sh"):
-        if scenario.file(name):
-            shutil.copy(scenario.file(name), folder)
-    for disk in scenario.machine.disks:
+    for name, found in (("host.sh", script), ("guest.sh", "guest.sh")):
+        if scenario.file(found):
+            shutil.copy(scenario.file(found), folder / name)
+    for disk in machine.disks:
         disk.make(folder)
     (folder / "devices.wanted").write_text("".join(
-        f"{device.name} {scenario.machine.path_of(device)} {device.bind or 'none'}\n"
-        for device in scenario.machine.devices))
+        f"{device.name} {machine.path_of(device)} {device.bind or 'none'}\n" for device in machine.devices))
     host = build.host_kernel(scenario.host_kernel)
     initrd.make_host(folder / "host.cpio", LAB / "host" / "init", host.modules, (*host.boot_modules, *scenario.host_modules))
     if scenario.guest_init:
@@ -137,18 +149,25 @@ class Host:
     """A running emulated host. It dies with this process, however that ends."""
 
     def __init__(self, scenario: Scenario, kernel: Path, folder: Path, serial: list, append: str = "",
-                 interactive: bool = False):
-        shares = {"root": ("/", False), "kernel": (kernel, False), "out": (folder, True)}
+                 interactive: bool = False, peer: bool = False):
+        machine = scenario.peer if peer else scenario.machine
+        shared = folder.parent if peer else folder  # both of a pair see the same
+        shares = {"root": ("/", False), "kernel": (kernel, False), "out": (shared, True)}
         host = build.host_kernel(scenario.host_kernel)
         append = (f"{HOST_APPEND} tsc_early_khz={build.tsc_khz()} {host.append} {append} "
                   f"{os.environ.get('LAB_HOST_APPEND', '')}")
-        command = scenario.machine.command(host.image, folder / "host.cpio", shares, append, serial)
+        if scenario.peer:
+            append = f"lab_pair={2 if peer else 1} {append}"
+        command = machine.command(host.image, folder / "host.cpio", shares, append, serial)
+        if scenario.peer:
+            command += machine.network(shared / "network", server=not peer)
         (folder / "command").write_text(" ".join(f"'{word}'" if " " in word else word for word in command) + "\n")
         self.errors = open(folder / "qemu.err", "w")
         self.process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *command], stderr=self.errors,
             stdin=None if interactive else subprocess.DEVNULL)
-        self.unpinned = scenario.machine.cpus if scenario.machine.pinned else 0
+        self.unpinned = machine.cpus if machine.pinned else 0
+        self.folder = folder
 
     def pin(self):
         """Gives each of the host's CPUs one of this machine's. Does nothing until QEMU has made their threads."""
@@ -190,58 +209,89 @@ def _still(folder: Path) -> bool:
     return alive.exists() and time.time() - alive.stat().st_mtime > STILL_SECONDS
 
 
+def _hosts(scenario: Scenario, kernel: Path, folder: Path):
+    """The running host, or both: the first listens for the second."""
+    yield Host(scenario, kernel, folder, ["-serial", f"file:{folder / 'host.log'}"])
+    if scenario.peer:
+        until = time.monotonic() + 30
+        while not (folder / "network").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        folder = folder / PEER
+        yield Host(scenario, kernel, folder, ["-serial", f"file:{folder / 'host.log'}"], peer=True)
+
+
+def _last_phase(folder: Path) -> str:
+    phases = (folder / "phases").read_text().splitlines() if (folder / "phases").exists() else []
+    return phases[-1].split(" ", 1)[1] if phases else "the host's boot"
+
+
 def _play(scenario: Scenario, kernel: Path, folder: Path, follow: bool):
-    host = Host(scenario, kernel, folder, ["-serial", f"file:{folder / 'host.log'}"])
+    hosts = []
     deadline = time.monotonic() + scenario.timeout
     offset = 0
     try:
-        while host.process.poll() is None:
-            if time.monotonic() > deadline or _still(folder):
-                phases = (folder / "phases").read_text().splitlines() if (folder / "phases").exists() else []
-                last = phases[-1].split(" ", 1)[1] if phases else "the host's boot"
-                if _still(folder):
-                    raise Stopped(f"the emulated host stands still; it was at: {last}")
-                raise Failed(f"not finished after {scenario.timeout} s; it was at: {last}")
-            if host.unpinned:
-                host.pin()
+        hosts.extend(_hosts(scenario, kernel, folder))
+        while running := [host for host in hosts if host.process.poll() is None]:
+            for host in running:
+                if _still(host.folder):
+                    raise Stopped(f"the emulated host stands still; it was at: {_last_phase(host.folder)}")
+                if host.unpinned:
+                    host.pin()
+            if time.monotonic() > deadline:
+                raise Failed(f"not finished after {scenario.timeout} s; it was at: {_last_phase(running[0].folder)}")
             if follow:
                 offset = _follow(folder / "report", offset)
             time.sleep(0.05)
         if follow:
             _follow(folder / "report", offset)
     finally:
-        host.stop()
-    if host.process.returncode:
-        reason = ((folder / "qemu.err").read_text().strip().splitlines() or ["no message"])[-1]
-        raise Failed(f"the emulated host's QEMU failed with {host.process.returncode}: {reason}")
+        for host in hosts:
+            host.stop()
+    for host in hosts:
+        if host.process.returncode:
+            reason = ((host.folder / "qemu.err").read_text().strip().splitlines() or ["no message"])[-1]
+            raise Failed(f"the emulated host's QEMU failed with {host.process.returncode}: {reason}")
+
+
+def _run(scenario: Scenario, folder: Path) -> Run:
+    run = Run(folder, scenario, scenario.machine)
+    run.peer = Run(folder / PEER, scenario, scenario.peer) if scenario.peer else None
+    return run
+
+
+def _hosts_of(run: Run) -> list:
+    return [run, run.peer] if run.peer else [run]
 
 
 def _judge(scenario: Scenario, folder: Path):
-    run = Run(folder, scenario, scenario.machine)
+    run = _run(scenario, folder)
     try:
         _judge_run(scenario, run)
     except Stopped:
         raise
     except Failed:
-        run.expect_no_crash()  # the better reason, where there is one: what else went wrong may follow from it
+        for each in _hosts_of(run):
+            each.expect_no_crash()  # the better reason, where there is one: what else went wrong may follow from it
         raise
 
 
 def _judge_run(scenario: Scenario, run: Run):
-    run.expect_clean_host()
-    if "host.status" not in run.facts:
-        raise Stopped("the emulated host died; see host.log")
-    for trouble in ("host.missing", "host.unbound"):
-        run.expect(trouble not in run.facts, f"{trouble}: {run.facts.get(trouble)}")
+    for each in _hosts_of(run):
+        each.expect_clean_host()
+        if "host.status" not in each.facts:
+            raise Stopped("the emulated host died; see host.log")
+        for trouble in ("host.missing", "host.unbound"):
+            run.expect(trouble not in each.facts, f"{trouble}: {each.facts.get(trouble)}")
     scenario.judge(run)
-    run.expect_fact("host.status", "0")
-    run.expect_released()
+    for each in _hosts_of(run):
+        each.expect_fact("host.status", "0")
+        each.expect_released()
 
 
 def play(name: str, tenon: Path, follow: bool = False) -> float:
     """Runs one scenario and returns its seconds. Raises Failed or Skipped. The folder stays; its disks only on failure."""
     scenario = Scenario(name)
-    needed = scenario.machine.memory_mib + 512
+    needed = scenario.machine.memory_mib + (scenario.peer.memory_mib if scenario.peer else 0) + 512
     if _available_mib() < needed:
         raise Skipped(f"needs {needed} MiB of free memory, this machine has {_available_mib()}")
     with open(build.build_folder() / f".{name}.lock", "w") as lock:
@@ -263,9 +313,9 @@ def _play_and_judge(scenario: Scenario, tenon: Path, follow: bool) -> float:
     except Stopped:
         raise
     except Failed:
-        run = Run(folder, scenario, scenario.machine)
-        run.expect_no_crash()  # the better reasons, where there are any
-        run.expect_clean_host()
+        for each in _hosts_of(_run(scenario, folder)):
+            each.expect_no_crash()  # the better reasons, where there are any
+            each.expect_clean_host()
         raise
     _judge(scenario, folder)
     for disk in scenario.machine.disks:
