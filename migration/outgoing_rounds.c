@@ -183,6 +183,7 @@ static int measure(struct tenon_outgoing *outgoing, struct tenon_error *err)
 		outgoing->wire_ratio = (double)sent / (double)moved;
 	} else if (!outgoing->bandwidth) {
 		outgoing->bandwidth = guess_bandwidth(outgoing);
+		outgoing->wire_ratio = 1;
 	}
 	estimate(outgoing);
 	return 0;

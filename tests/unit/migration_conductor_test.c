@@ -155,6 +155,50 @@ static void keep_progress(void *context, const struct tenon_migration_progress *
 	*(struct tenon_migration_progress *)context = *progress;
 }
 
+#define SLOW_BYTES 4000000u /* a second */
+
+struct estimates {
+	uint64_t left_bytes; /* the most */
+	bool too_short;
+};
+
+/* What is dirty after the first round is dirty from its beginning. */
+static void judge_estimate(void *context, const struct tenon_migration_progress *progress)
+{
+	struct estimates *estimates = context;
+	if (progress->phase != TENON_MIGRATION_PHASE_PRE_COPY)
+		return;
+	if (progress->round && !progress->downtime_estimate_ns)
+		__atomic_fetch_or(&source.machine.dirty[0], 0xffff, __ATOMIC_SEQ_CST);
+	if (!progress->downtime_estimate_ns)
+		return;
+	if (progress->left_bytes > estimates->left_bytes)
+		estimates->left_bytes = progress->left_bytes;
+	if (progress->downtime_estimate_ns < progress->left_bytes * 1000000000 / SLOW_BYTES)
+		estimates->too_short = true;
+}
+
+Test(migration_conductor, what_is_left_counts_in_the_estimate_though_rounds_were_too_small_to_measure)
+{
+	for (unsigned compress = 0; compress < 2; compress++) {
+		const size_t from = 64 * TENON_MIGRATION_PAGE_BYTES;
+		struct estimates estimates = {0};
+		set_up(0);
+		memset(source.machine.memory + from, 0, MACHINE_RAM_BYTES - from);
+		listen_at(address);
+		enum tenon_outgoing_end end = send_to((struct tenon_outgoing_options){.bytes_per_second = SLOW_BYTES,
+										      .compress = compress,
+										      .progress = judge_estimate,
+										      .progress_context = &estimates});
+		pthread_join(destination.thread, NULL);
+		expect_moved(end);
+		cr_expect_geq(estimates.left_bytes, 16 * TENON_MIGRATION_PAGE_BYTES);
+		cr_expect(!estimates.too_short);
+		tenon_incoming_destroy(destination.incoming);
+		tear_down();
+	}
+}
+
 /* RAM of the test machine is random; half of it is not, here. */
 Test(migration_conductor, a_machine_moves_with_its_pages_compressed)
 {
