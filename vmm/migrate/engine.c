@@ -24,7 +24,7 @@ struct engine {
 	/* Of the guest's arrival: goes on for as long as its source may ask who runs, which may be longer than the guest stays. */
 	pthread_t arrival;
 	bool has_arrival;
-	bool told; /* the outcome was asked for since it is over */
+	bool told;      /* the outcome was asked for since it is over */
 	bool cancelled; /* perhaps before there was anything to cancel */
 	struct engine_request request;
 	struct tenon_outgoing *outgoing;
