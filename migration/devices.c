@@ -65,6 +65,22 @@ unsigned devices_blockers(const struct devices *devices, bool assume_all_dirty,
 	return blockers.count;
 }
 
+static void keep_first(void *context, const char *blocker)
+{
+	struct tenon_error *first = context;
+	if (!first->code)
+		tenon_fail(first, -ENOTSUP, "%s", blocker);
+}
+
+int devices_check(const struct devices *devices, bool assume_all_dirty, struct tenon_error *err)
+{
+	struct tenon_error first = {0};
+	devices_blockers(devices, assume_all_dirty, keep_first, &first);
+	if (first.code && err)
+		*err = first;
+	return first.code;
+}
+
 bool devices_untracked(const struct devices *devices)
 {
 	for (unsigned i = 0; i < devices->count; i++)

@@ -27,6 +27,9 @@ int devices_init(struct devices *devices, const struct tenon_migration_machine *
 unsigned devices_blockers(const struct devices *devices, bool assume_all_dirty,
 			  void (*each)(void *context, const char *blocker), void *context);
 
+/** The same as an error: the first of them. @return 0; -ENOTSUP */
+int devices_check(const struct devices *devices, bool assume_all_dirty, struct tenon_error *err);
+
 /** Some device writes memory, and nobody knows where. */
 bool devices_untracked(const struct devices *devices);
 

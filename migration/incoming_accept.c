@@ -52,13 +52,6 @@ static int read_hello(struct tenon_incoming *incoming, unsigned lane, struct hel
 
 /* ---- Whether the machines are equal ---- */
 
-static void keep_first(void *context, const char *blocker)
-{
-	struct tenon_error *err = context;
-	if (err->code == 0)
-		tenon_fail(err, -ENOTSUP, "%s", blocker);
-}
-
 static int compare(struct tenon_incoming *incoming, const struct description *description, struct tenon_error *err)
 {
 	const struct tenon_migration_machine *machine = incoming->machine;
@@ -66,13 +59,8 @@ static int compare(struct tenon_incoming *incoming, const struct description *de
 	int code = machine->ops->accept(machine->context, description->text, description->text_bytes, err);
 	if (code == 0)
 		code = description_compare(description, machine, err);
-	struct tenon_error blocker = {0};
-	if (code == 0 && devices_blockers(&incoming->devices, true, keep_first, &blocker)) {
-		code = blocker.code;
-		if (err)
-			*err = blocker;
-	}
-	return code;
+	/* Who tracks what they write is the source's question. */
+	return code < 0 ? code : devices_check(&incoming->devices, true, err);
 }
 
 static int agree(struct tenon_incoming *incoming, struct tenon_error *err)

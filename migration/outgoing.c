@@ -85,25 +85,10 @@ int tenon_outgoing_cancel(struct tenon_outgoing *outgoing)
 	return code;
 }
 
-struct first_blocker {
-	struct tenon_error *err;
-	unsigned count;
-};
-
-static void keep_first(void *context, const char *blocker)
-{
-	struct first_blocker *first = context;
-	if (first->count++ == 0)
-		tenon_fail(first->err, -ENOTSUP, "%s", blocker);
-}
-
 static int check_devices(struct tenon_outgoing *outgoing, struct tenon_error *err)
 {
 	int code = devices_init(&outgoing->devices, outgoing->machine, err);
-	struct first_blocker first = {.err = err};
-	if (code == 0 && devices_blockers(&outgoing->devices, outgoing->options.assume_all_dirty, keep_first, &first))
-		return -ENOTSUP;
-	return code;
+	return code < 0 ? code : devices_check(&outgoing->devices, outgoing->options.assume_all_dirty, err);
 }
 
 static int start_logging(struct tenon_outgoing *outgoing, struct tenon_error *err)

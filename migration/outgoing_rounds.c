@@ -253,7 +253,7 @@ int outgoing_rounds(struct tenon_outgoing *outgoing, struct tenon_error *err)
 	outgoing_due(outgoing, left_pages(outgoing) * TENON_MIGRATION_PAGE_BYTES);
 	for (;;) {
 		begin_round(outgoing);
-		int code = outgoing_pass(outgoing, false, err);
+		int code = ram ? outgoing_pass(outgoing, false, err) : 0;
 		if (code == 0)
 			code = devices_round(outgoing, err);
 		if (code == 0)

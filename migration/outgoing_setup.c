@@ -7,7 +7,8 @@
 #include "kernel_calls.h"
 #include "outgoing.h"
 
-#define WHY_MS 1000 /* for the destination's last words, once the connection fails */
+#define NO_SECTION ((enum section_type)0)
+#define WHY_MS     1000 /* for the destination's last words, once the connection fails */
 
 static int open_lane(struct tenon_outgoing *outgoing, unsigned lane, struct tenon_error *err)
 {
@@ -136,7 +137,7 @@ void outgoing_ask_why(struct tenon_outgoing *outgoing, struct tenon_error *err)
 	if (!was_lost || outgoing->refused || outgoing->file || !outgoing->reader.payload)
 		return;
 	while (tenon_channel_wait(outgoing->channels[0], WHY_MS, &why) > 0) {
-		int code = hear(outgoing, SECTION_FAILED + 1000, &why);
+		int code = hear(outgoing, NO_SECTION, &why);
 		if (code == 0)
 			continue;
 		if (code == -ECONNABORTED || code == -ENOTSUP)

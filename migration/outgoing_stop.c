@@ -61,17 +61,22 @@ static void stop_pumps(struct tenon_outgoing *outgoing)
 	}
 }
 
-static int send_device(struct tenon_outgoing *outgoing, unsigned device, struct tenon_error *err)
+/* A piece of each in turn, so that all of them are read all the time. */
+static int send_devices(struct tenon_outgoing *outgoing, struct tenon_error *err)
 {
-	const void *data;
-	for (;;) {
-		int64_t got = pump_take(outgoing->pumps[device], &data, err);
-		if (got <= 0)
-			return (int)got;
-		int code = outgoing_send_data(outgoing, device, data, (size_t)got, err);
-		if (code < 0)
-			return code;
+	bool ended[TENON_MIGRATION_DEVICES] = {false};
+	for (unsigned left = outgoing->devices.count; left > 0;) {
+		for (unsigned i = 0; i < outgoing->devices.count; i++) {
+			const void *data;
+			int64_t got = ended[i] ? 0 : pump_take(outgoing->pumps[i], &data, err);
+			int code = got > 0 ? outgoing_send_data(outgoing, i, data, (size_t)got, err) : (int)got;
+			if (code < 0)
+				return code;
+			left -= got == 0 && !ended[i];
+			ended[i] = ended[i] || got == 0;
+		}
 	}
+	return 0;
 }
 
 /* ---- What libtenon emulates of them ---- */
@@ -156,8 +161,8 @@ int outgoing_stop(struct tenon_outgoing *outgoing, struct tenon_error *err)
 	if (code == 0)
 		code = last_pages(outgoing, err);
 	progress->last_pages_ns = lap(&since);
-	for (unsigned i = 0; code == 0 && i < outgoing->devices.count; i++)
-		code = send_device(outgoing, i, err);
+	if (code == 0)
+		code = send_devices(outgoing, err);
 	stop_pumps(outgoing);
 	progress->device_data_ns = lap(&since);
 	if (code == 0)

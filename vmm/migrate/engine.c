@@ -13,6 +13,7 @@
 #include "engine.h"
 #include "log.h"
 #include "offer.h"
+#include "quiet.h"
 #include "thread.h"
 
 struct engine {
@@ -24,8 +25,9 @@ struct engine {
 	/* Of the guest's arrival: goes on for as long as its source may ask who runs, which may be longer than the guest stays. */
 	pthread_t arrival;
 	bool has_arrival;
-	bool told;      /* the outcome was asked for since it is over */
-	bool cancelled; /* perhaps before there was anything to cancel */
+	bool told;        /* the outcome was asked for since it is over */
+	bool cancelled;   /* perhaps before there was anything to cancel */
+	bool guest_first; /* the migration's thread gave it up for what the guest wanted */
 	struct engine_request request;
 	struct tenon_outgoing *outgoing;
 	struct tenon_incoming *incoming;
@@ -73,6 +75,18 @@ static void keep_progress(void *context, const struct tenon_migration_progress *
 		engine->outcome.state = ENGINE_RUNNING;
 	pthread_mutex_unlock(&engine->lock);
 	eventfd_write(engine->event, 1);
+}
+
+/* What the guest itself wants does not wait for the end of pre-copy. */
+static void watch_guest(void *context, const struct tenon_migration_progress *progress)
+{
+	struct engine *engine = context;
+	bool runs = progress->phase == TENON_MIGRATION_PHASE_PRE_COPY;
+	if (runs && (machine_wants_reset(engine->machine) || atomic_load(&engine->machine->stop) != MACHINE_RUNNING)) {
+		engine->guest_first = true;
+		tenon_outgoing_cancel(engine->outgoing);
+	}
+	keep_progress(context, progress);
 }
 
 static void blocked(void *context, const char *message)
@@ -136,7 +150,7 @@ static int create_outgoing(struct engine *engine, struct offer *offer, struct te
 		.force = request->force,
 		.stay_stopped = request->stay_stopped,
 		.compress = request->compress,
-		.progress = keep_progress,
+		.progress = watch_guest,
 		.progress_context = engine,
 		.guardian_command = guardian_command,
 		.blocked = blocked,
@@ -169,6 +183,7 @@ static void *run_outgoing(void *argument)
 	struct offer offer;
 	enum tenon_outgoing_end end = TENON_OUTGOING_RESUMED;
 
+	engine->guest_first = false;
 	machine_lock_topology(machine);
 	int code = offer_init(&offer, machine, engine->hotplug, &error);
 	if (code == 0)
@@ -183,6 +198,9 @@ static void *run_outgoing(void *argument)
 			   "the destination");
 	else if (end != TENON_OUTGOING_RESUMED)
 		error.code = 0;
+	else if (engine->guest_first)
+		tenon_fail(&error, -ECANCELED,
+			   "migration: the guest reset a bus, or itself, or ended; migrate it again if it runs");
 	if (end == TENON_OUTGOING_MOVED || (end == TENON_OUTGOING_SAVED && engine->request.stay_stopped))
 		machine_request_stop(machine, MACHINE_MOVED, 0, NULL);
 	if (end == TENON_OUTGOING_MOVED)
