@@ -117,6 +117,23 @@ static void expect_destination_gone(struct mover *destination, const struct prox
 	expect_gone(destination, killed, waits ? 128 + SIGTERM : 5, what);
 }
 
+/* DONE is on its way while the source ends: which of the two comes first is open. */
+static void expect_source_gone(struct mover *source, const struct proxy_plan *where, bool killed, const char *what)
+{
+	if (where->deed != PROXY_KILL_SOURCE || where->section != SECTION_DONE) {
+		expect_gone(source, killed, 0, what);
+		return;
+	}
+	int ended = run_wait(&source->run, LONG_MS);
+	cr_expect(ended == 0 || ended == 1000 + SIGKILL, "%s: status %d", what, ended);
+	mover_drop(source);
+}
+
+static bool has_done_it(void *proxy)
+{
+	return proxy_did_it(proxy);
+}
+
 /* @return whether the guest lives, in *mover */
 static bool disturb(struct mover *mover, struct proxy_plan *where, const char *more, unsigned *done)
 {
@@ -130,6 +147,8 @@ static bool disturb(struct mover *mover, struct proxy_plan *where, const char *m
 	struct proxy *proxy = proxy_start(where, next.address);
 	mover_migrate(mover, proxy_address(proxy), more, &moved);
 
+	if (moved.ok && where->section == SECTION_DONE) /* which nobody waits for */
+		run_until(has_done_it, proxy);
 	bool did_it = proxy_did_it(proxy);
 	enum outcome outcome = did_it ? expected(where) : DESTINATION_RUNS;
 	bool source_killed = did_it && where->deed == PROXY_KILL_SOURCE;
@@ -146,11 +165,11 @@ static bool disturb(struct mover *mover, struct proxy_plan *where, const char *m
 	} else if (outcome == DESTINATION_RUNS) {
 		if (!source_killed)
 			cr_expect(moved.ok, "%s: %s", what, moved.error);
-		expect_gone(mover, source_killed, 0, what);
+		expect_source_gone(mover, where, source_killed, what);
 		mover_expect_goes_on(&next);
 		*mover = next;
 	} else {
-		expect_gone(mover, source_killed, 0, what);
+		expect_source_gone(mover, where, source_killed, what);
 		expect_destination_gone(&next, where, what);
 	}
 	proxy_stop(proxy);
