@@ -472,8 +472,8 @@ Test(migrate_report, every_phase_round_part_and_device_is_in_it)
 	static const char *const facts[] = {
 		"Migration done", "/run/vm1", "tcp:host:4444", "set-up", "pre-copy", "stopping", "stop-copy", "commit",
 		/* the second round: what was sent in it, how fast, and what the guest wrote */
-		"<th scope=\"row\">2</th><td>1.500 s</td><td>1.1 s</td><td>256 MiB</td><td>100 MiB</td><td>90.9 "
-		"MiB/s</td><td>130 MiB/s</td>",
+		("<th scope=\"row\">2</th><td>1.500 s</td><td>1.1 s</td><td>256 MiB</td><td>100 MiB</td>"
+		 "<td>90.9 MiB/s</td><td>130 MiB/s</td>"),
 		"stopping vCPUs</th><td>0.05 ms", "stopping devices</th><td>3.0 ms", "last pages</th><td>12.0 ms",
 		"device data</th><td>8.0 ms", "machine state</th><td>2.0 ms", "commit</th><td>5.0 ms", "30.1 ms",
 		"<th scope=\"row\">0000:3b:00.0</th><td>STOP_COPY</td><td>12.0 MiB</td><td>3.0 MiB</td>",
